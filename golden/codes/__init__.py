@@ -1,0 +1,1 @@
+"""Entropy and run-length codes of weights and activations."""

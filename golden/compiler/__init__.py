@@ -1,0 +1,1 @@
+"""From a compressed network to the memory image that the machine runs."""

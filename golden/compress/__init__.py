@@ -1,0 +1,1 @@
+"""From dense weights to a compressed network: prune, share, quantise, code."""

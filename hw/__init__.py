@@ -1,0 +1,1 @@
+"""Hardware: Amaranth components, a folder a family."""

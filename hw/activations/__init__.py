@@ -1,0 +1,1 @@
+"""Activations: row reader, RLC decoder, token maker, RLC encoder, row writer."""

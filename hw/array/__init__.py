@@ -1,0 +1,1 @@
+"""Array: multipliers, processing element, systolic array."""

@@ -1,0 +1,1 @@
+"""Sequencer, counters and errors."""

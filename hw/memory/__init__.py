@@ -1,0 +1,1 @@
+"""Memory port and its arbiter."""

@@ -1,0 +1,1 @@
+"""Output stage of a column: requantise, clip, pool."""

@@ -1,0 +1,1 @@
+"""Weights: bit reader, Huffman decoder, zero-run expansion, loader of a column."""

@@ -1,0 +1,1 @@
+"""The verbs of the thresher command, a file a verb."""

@@ -1,0 +1,1 @@
+"""Simulation: simulators, memory models, runs and their comparison."""
