@@ -1,0 +1,199 @@
+"""Sizes of a machine: the one place where they are chosen and checked.
+
+The same :class:`Config` parametrises the hardware, the compiler that lays out a network for it,
+and the golden prediction of its counters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from thresher.golden.codes.rlc import RLCFormat
+
+__all__ = ["Config", "MultiplierKind", "Skip"]
+
+
+class MultiplierKind(StrEnum):
+    """The multiplier of every processing element.
+
+    ``SHIFT`` takes each weight as a sum of two signed powers of two, ``SHIFT1`` as one.
+    """
+
+    EXACT = "exact"
+    SHIFT = "shift"
+    SHIFT1 = "shift1"
+    LUT = "lut"
+
+
+class Skip(StrEnum):
+    """Which multiplications by zero take no cycle; a mode of a run, not of the hardware."""
+
+    NONE = "none"
+    GATE = "gate"
+    WEIGHTS = "weights"
+    ACTIVATIONS = "activations"
+    BOTH = "both"
+
+    @property
+    def skips_weights(self) -> bool:
+        """Zero weights are left out of the tap stores."""
+        return self in {Skip.WEIGHTS, Skip.BOTH}
+
+    @property
+    def skips_activations(self) -> bool:
+        """Zero activations are not sent as tokens."""
+        return self in {Skip.ACTIVATIONS, Skip.BOTH}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that is fixed when the hardware is generated.
+
+    Parameters
+    ----------
+    lanes
+        P, one of 1, 2, 4, 8, 16. The array has P x P processing elements.
+    multiplier
+        Kind of the multiplier in every processing element.
+    activation_bits
+        Width of an activation, signed, zero point removed; 4 to 16.
+    weight_bits
+        Width of a weight, signed; 2 to 9.
+    accumulator_bits
+        Width of an accumulator, signed; 16 to 48.
+    scale_bits
+        Width of the requantiser's unsigned multiplier; 8 to 31.
+    run_bits
+        Width of an activation pair's zero run; 1 to 16.
+    weight_run_bits
+        log2 of the number of run symbols of a weight stream; the last is the escape; 1 to 8.
+    code_bits
+        Longest Huffman code; 4 to 15.
+    port_bits
+        Width of a memory word: 64, 128 or 256. 0 chooses 64 up to P = 4, 128 at 8, 256 at 16.
+    address_bits
+        Width of a memory address, in words; 8 to 32.
+    tap_depth, group_depth, accumulator_depth, fifo_depth
+        Words of a processing element's tap store, start-pointer store, accumulators, token FIFO.
+        Powers of two. 0 chooses a default by P for the first three.
+    channel_depth, pool_depth, segments
+        Words of a column's constants and pooling row, segments of a lane; powers of two.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range; the message names it and shows the value.
+    """
+
+    lanes: int = 4
+    multiplier: MultiplierKind = MultiplierKind.EXACT
+    activation_bits: int = 9
+    weight_bits: int = 8
+    accumulator_bits: int = 32
+    scale_bits: int = 31
+    run_bits: int = 5
+    weight_run_bits: int = 5
+    code_bits: int = 12
+    port_bits: int = 0
+    address_bits: int = 24
+    tap_depth: int = 0
+    group_depth: int = 0
+    accumulator_depth: int = 0
+    fifo_depth: int = 8
+    channel_depth: int = 1024
+    pool_depth: int = 2048
+    segments: int = 64
+
+    def __post_init__(self) -> None:
+        if self.lanes not in {1, 2, 4, 8, 16}:
+            raise ValueError(f"lanes must be 1, 2, 4, 8 or 16, not {self.lanes!r}")
+        chosen = {
+            "multiplier": MultiplierKind(self.multiplier),
+            "port_bits": self.port_bits or {8: 128, 16: 256}.get(self.lanes, 64),
+            "tap_depth": self.tap_depth or {1: 65536, 2: 16384}.get(self.lanes, 4096),
+            "group_depth": self.group_depth or {1: 4096, 2: 2048}.get(self.lanes, 1024),
+            "accumulator_depth": self.accumulator_depth or {1: 4096, 4: 1024}.get(self.lanes, 2048),
+        }
+        for name, value in chosen.items():
+            object.__setattr__(self, name, value)
+        if self.port_bits not in {64, 128, 256}:
+            raise ValueError(f"port_bits must be 64, 128 or 256, not {self.port_bits!r}")
+        ranges = {
+            "activation_bits": (4, 16),
+            "weight_bits": (2, 9),
+            "accumulator_bits": (16, 48),
+            "scale_bits": (8, 31),
+            "run_bits": (1, 16),
+            "weight_run_bits": (1, 8),
+            "code_bits": (4, 15),
+            "address_bits": (8, 32),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+        depths = {
+            "tap_depth": (16, 1 << 20),
+            "group_depth": (16, 1 << 16),
+            "accumulator_depth": (16, 1 << 16),
+            "fifo_depth": (2, 64),
+            "channel_depth": (16, 1 << 16),
+            "pool_depth": (16, 1 << 16),
+            "segments": (1, 256),
+        }
+        for name, (low, high) in depths.items():
+            value = getattr(self, name)
+            if not low <= value <= high or value & (value - 1):
+                raise ValueError(f"{name} must be a power of two in {low}..{high}, not {value!r}")
+
+    @cached_property
+    def rlc(self) -> RLCFormat:
+        """Format of an activation word; it fills one memory word."""
+        return RLCFormat(
+            run_bits=self.run_bits, value_bits=self.activation_bits, word_bits=self.port_bits
+        )
+
+    @property
+    def multipliers(self) -> int:
+        """Number of multipliers, P x P."""
+        return self.lanes * self.lanes
+
+    @property
+    def weight_code_bits(self) -> int:
+        """Width of a weight as the multiplier takes it; see ``golden.multipliers``."""
+        exponent_bits = (self.weight_bits - 1).bit_length()
+        term_bits = 2 + exponent_bits  # non-zero, sign, exponent
+        match self.multiplier:
+            case MultiplierKind.SHIFT:
+                return 2 * term_bits
+            case MultiplierKind.SHIFT1:
+                return term_bits
+            case _:
+                return self.weight_bits
+
+    @property
+    def offset_bits(self) -> int:
+        """Width of an accumulator address."""
+        return (self.accumulator_depth - 1).bit_length()
+
+    @property
+    def tap_bits(self) -> int:
+        """Width of a tap address."""
+        return (self.tap_depth - 1).bit_length()
+
+    @property
+    def group_bits(self) -> int:
+        """Width of a start-pointer address."""
+        return (self.group_depth - 1).bit_length()
+
+    @property
+    def channel_bits(self) -> int:
+        """Width of an address of a column's constants."""
+        return (self.channel_depth - 1).bit_length()
+
+    @property
+    def run_symbols(self) -> int:
+        """Run symbols of a weight stream; the last one is the escape."""
+        return 1 << self.weight_run_bits

@@ -1,0 +1,248 @@
+"""Descriptors: the records that tell the machine what to load and what to run.
+
+A program is a sequence of 64-bit descriptor words, packed ``port_bits / 64`` to a memory word,
+lowest bits first, without alignment between records. Each record is a list of words, each word a
+list of fields from bit 0 up; no field crosses a word. Compiler and sequencer read these tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = [
+    "COUNTERS",
+    "LOAD",
+    "LOAD_LANE",
+    "RUN",
+    "RUN_LANE",
+    "RUN_SEGMENT",
+    "ErrorCode",
+    "Field",
+    "Kind",
+    "Pool",
+    "Record",
+    "Rounding",
+]
+
+
+class Kind(IntEnum):
+    """First field of every record."""
+
+    END = 0
+    LOAD = 1
+    RUN = 2
+
+
+class Rounding(IntEnum):
+    """How a requantised value that lies between two integers is rounded."""
+
+    HALF_UP = 0
+    HALF_AWAY = 1
+    HALF_EVEN = 2
+
+
+class Pool(IntEnum):
+    """Pooling of the output stage."""
+
+    NONE = 0
+    MAX = 1
+    AVERAGE = 2
+
+
+class ErrorCode(IntEnum):
+    """Why the machine stopped with ``error``."""
+
+    NONE = 0
+    CODE_UNUSED = 1  # a weight stream holds bits that are no code
+    STREAM_SHORT = 2  # a weight stream ends inside a symbol or before its last pair
+    RUN_PAST_END = 3  # a weight's run goes past the end of its processing element's groups
+    ROW_LENGTH = 4  # an activation row does not match its length
+    DESCRIPTOR = 5  # a record of unknown kind
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named bit field of a descriptor word."""
+
+    name: str
+    bits: int
+    what: str
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """A fixed layout: words of fields."""
+
+    name: str
+    words: tuple[tuple[Field, ...], ...]
+
+    def __post_init__(self) -> None:
+        for word in self.words:
+            if sum(field.bits for field in word) > 64:
+                raise ValueError(f"a word of {self.name} has more than 64 bits")
+
+    def pack(self, values: Mapping[str, int]) -> list[int]:
+        """Return the record's words; every field must be given and in range.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown, or does not fit; the message names it.
+        """
+        names = {field.name for word in self.words for field in word}
+        if names != set(values):
+            raise ValueError(f"{self.name} fields differ: {sorted(names ^ set(values))}")
+        packed = []
+        for word in self.words:
+            bits = at = 0
+            for field in word:
+                value = int(values[field.name])
+                low = -(1 << field.bits - 1) if field.signed else 0
+                high = (1 << field.bits - field.signed) - 1
+                if not low <= value <= high:
+                    raise ValueError(
+                        f"{self.name}.{field.name} must be in {low}..{high}, not {value}"
+                    )
+                bits |= (value & ((1 << field.bits) - 1)) << at
+                at += field.bits
+            packed.append(bits)
+        return packed
+
+
+LOAD = Record(
+    "load",
+    (
+        (
+            Field("kind", 2, "Kind.LOAD"),
+            Field("needs", 16, "runs that must be finished before this load starts"),
+            Field("layer", 16, "number of the layer pass, reported with an error"),
+        ),
+        (
+            Field("channels", 16, "N, output channels of the widest column"),
+            Field("row_size", 16, "accumulators of one output row, out_width x N"),
+            Field("kernel_height", 12, "rows of kernel groups, of one stride phase"),
+            Field("kernel_width", 12, "columns of kernel groups, of one stride phase"),
+        ),
+        (
+            Field("group_base", 16, "first start pointer of this pass"),
+            Field("channel_base", 16, "first channel constant of this pass"),
+        ),
+    ),
+)
+
+LOAD_LANE = Record(  # once a column
+    "load_lane",
+    (
+        (
+            Field("address", 32, "first word of the column's weight stream"),
+            Field("channels", 16, "N of this column, 0 to N"),
+            Field("reserved", 16, "0"),
+        ),
+    ),
+)
+
+RUN = Record(
+    "run",
+    (
+        (
+            Field("kind", 2, "Kind.RUN"),
+            Field("needs", 16, "loads that must be finished before this run starts"),
+            Field("layer", 16, "number of the layer pass, reported with an error"),
+            Field("maps", 16, "inputs that follow one another"),
+            Field("send_zeros", 1, "zero activations are sent as tokens"),
+            Field("gate", 1, "multiplications by zero are not carried out, but take their cycle"),
+        ),
+        (
+            Field("height", 12, "input rows"),
+            Field("width", 12, "input positions a row"),
+            Field("out_height", 12, "output rows before pooling"),
+            Field("out_width", 12, "output positions a row before pooling"),
+            Field("ring_rows", 12, "output rows that the accumulators hold"),
+        ),
+        (
+            Field("stride_y", 8, "stride in y"),
+            Field("stride_x", 8, "stride in x"),
+            Field("pad_y", 8, "rows of zeros above the map"),
+            Field("pad_x", 8, "positions of zeros before a row"),
+            Field("kernel_height", 12, "rows of kernel groups, of one stride phase"),
+            Field("kernel_width", 12, "columns of kernel groups, of one stride phase"),
+        ),
+        (
+            Field("channels", 16, "N, output channels of the widest column"),
+            Field("row_size", 16, "accumulators of one output row, out_width x N"),
+            Field("map_size", 16, "out_height x row_size, modulo the accumulator depth"),
+            Field("extent_y", 16, "rows of the dilated kernel"),
+        ),
+        (
+            Field("group_base", 16, "first start pointer of this pass"),
+            Field("channel_groups", 16, "groups of one input channel"),
+            Field("phase_groups", 16, "groups of one stride phase"),
+            Field("channel_base", 16, "first channel constant of this pass"),
+        ),
+        (
+            Field("clip_low", 17, "smallest output", signed=True),
+            Field("clip_high", 17, "largest output", signed=True),
+            Field("rounding", 2, "Rounding, of the requantiser and of average pooling"),
+            Field("pool", 2, "Pool"),
+            Field("pool_pad_y", 8, "rows of padding above the pooled map"),
+            Field("pool_pad_x", 8, "positions of padding before a pooled row"),
+        ),
+        (
+            Field("pool_height", 12, "rows of a pooling window"),
+            Field("pool_width", 12, "positions of a pooling window"),
+            Field("pool_stride_y", 12, "stride of pooling in y"),
+            Field("pool_stride_x", 12, "stride of pooling in x"),
+        ),
+        (
+            Field("pooled_height", 12, "rows written; out_height without pooling"),
+            Field("pooled_width", 12, "positions a row written; out_width without pooling"),
+            Field("pool_scale", 31, "average pooling: multiplier of the sum"),
+            Field("pool_shift", 6, "average pooling: right shift of the product"),
+        ),
+        (
+            Field("counters", 32, "address of the counters, one a word, written when finished"),
+            Field("out_pitch", 32, "words from one input's output to the next input's"),
+        ),
+    ),
+)
+
+RUN_LANE = Record(  # once a lane, each followed by its segments
+    "run_lane",
+    (
+        (
+            Field("segments", 16, "segments that this lane reads; 0 for a lane without input"),
+            Field("channels", 16, "output channels of this column, 0 to N"),
+            Field("out_address", 32, "first word that this column writes"),
+        ),
+    ),
+)
+
+RUN_SEGMENT = Record(
+    "run_segment",
+    (
+        (
+            Field("address", 32, "header of the segment's first row, of the first input"),
+            Field("channels", 12, "channels of the segment"),
+            Field("pitch", 20, "words from one input's segment to the next input's"),
+        ),
+    ),
+)
+
+# Words that the sequencer writes when a run is finished, in this order, one a memory word.
+COUNTERS = (
+    ("cycles", "from the record's dispatch to its last write"),
+    ("load_wait", "cycles for which the run waited for a load, the array being idle"),
+    ("macs", "multiplications whose cycle was spent, over all processing elements"),
+    ("gated", "those of them that were gated: an operand was zero"),
+    ("tokens", "segments sent into the array, over all lanes"),
+    ("starved", "element-cycles without a tap to walk, the FIFO empty"),
+    ("ring_full", "element-cycles waiting for an accumulator row to drain"),
+    ("conflict", "element-cycles in which draining gave way to a hit on its bank"),
+    ("fifo_full", "lane-cycles in which a token was not accepted"),
+    ("memory_wait", "lane-cycles in which the RLC decoder waited for a word"),
+    ("words_in", "activation words read, headers included"),
+    ("words_out", "activation words written, headers included"),
+)

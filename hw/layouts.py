@@ -1,0 +1,127 @@
+"""Layouts of payloads that more than one part uses, as functions of the configuration."""
+
+from __future__ import annotations
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import Record
+
+__all__ = [
+    "activation_layout",
+    "constant_layout",
+    "memory_request_layout",
+    "pointer_write_layout",
+    "record_layout",
+    "tap_layout",
+    "tap_write_layout",
+    "token_layout",
+    "value_layout",
+    "word_layout",
+]
+
+
+def record_layout(record: Record) -> data.StructLayout:
+    """All fields of a descriptor record, in the order of their words, without gaps."""
+    return data.StructLayout(
+        {
+            field.name: signed(field.bits) if field.signed else unsigned(field.bits)
+            for word in record.words
+            for field in word
+        }
+    )
+
+
+def token_layout(config: Config) -> data.StructLayout:
+    """A token of the array: work on the taps of groups ``lo`` to ``hi``, or a row marker."""
+    return data.StructLayout(
+        {
+            "marker": unsigned(1),
+            "open": unsigned(1),
+            "lo": unsigned(config.group_bits),
+            "hi": unsigned(config.group_bits),
+            "base": unsigned(config.offset_bits),
+            "value": signed(config.activation_bits),
+        }
+    )
+
+
+def tap_layout(config: Config) -> data.StructLayout:
+    """A word of a tap store."""
+    return data.StructLayout(
+        {"offset": unsigned(config.offset_bits), "code": unsigned(config.weight_code_bits)}
+    )
+
+
+def tap_write_layout(config: Config) -> data.StructLayout:
+    """A loader's write to the tap store of one row of its column."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "row": unsigned(max(1, (config.lanes - 1).bit_length())),
+            "address": unsigned(config.tap_bits),
+            "tap": tap_layout(config),
+        }
+    )
+
+
+def pointer_write_layout(config: Config) -> data.StructLayout:
+    """A loader's write to the start pointers of one row of its column."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "row": unsigned(max(1, (config.lanes - 1).bit_length())),
+            "address": unsigned(config.group_bits),
+            "value": unsigned(config.tap_bits),
+        }
+    )
+
+
+def constant_layout(config: Config) -> data.StructLayout:
+    """A loader's write to the constants of its column."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "address": unsigned(config.channel_bits),
+            "bias": signed(config.accumulator_bits),
+            "scale": unsigned(config.scale_bits),
+            "shift": unsigned(6),
+        }
+    )
+
+
+def word_layout(config: Config) -> data.StructLayout:
+    """A word of an activation row; ``empty``: a row without words; ``last`` ends the row."""
+    return data.StructLayout(
+        {"data": unsigned(config.port_bits), "empty": unsigned(1), "last": unsigned(1)}
+    )
+
+
+def activation_layout(config: Config) -> data.StructLayout:
+    """What the RLC decoder finds, one item at a time."""
+    return data.StructLayout(
+        {
+            "value": signed(config.activation_bits),
+            "channel": unsigned(12),
+            "step": unsigned(1),
+            "hit": unsigned(1),
+            "last": unsigned(1),
+        }
+    )
+
+
+def value_layout(config: Config) -> data.StructLayout:
+    """An output activation; ``last`` ends its row."""
+    return data.StructLayout({"value": signed(config.activation_bits), "last": unsigned(1)})
+
+
+def memory_request_layout(config: Config) -> data.StructLayout:
+    """A request at the memory port."""
+    return data.StructLayout(
+        {
+            "address": unsigned(config.address_bits),
+            "write": unsigned(1),
+            "data": unsigned(config.port_bits),
+        }
+    )
