@@ -14,6 +14,7 @@ __all__ = [
     "memory_request_layout",
     "pointer_write_layout",
     "record_layout",
+    "row_word_layout",
     "tap_layout",
     "tap_write_layout",
     "token_layout",
@@ -95,6 +96,17 @@ def word_layout(config: Config) -> data.StructLayout:
     """A word of an activation row; ``empty``: a row without words; ``last`` ends the row."""
     return data.StructLayout(
         {"data": unsigned(config.port_bits), "empty": unsigned(1), "last": unsigned(1)}
+    )
+
+
+def row_word_layout(config: Config) -> data.StructLayout:
+    """A word on its way to the RLC decoder, with the channels of its segment."""
+    return data.StructLayout(
+        {
+            **dict(word_layout(config).members),
+            "channels": unsigned(12),
+            "first_channel": unsigned(12),
+        }
     )
 
 
