@@ -138,8 +138,8 @@ LOAD_LANE = Record(  # once a column
     (
         (
             Field("address", 32, "first word of the column's weight stream"),
-            Field("channels", 16, "N of this column, 0 to N"),
-            Field("reserved", 16, "0"),
+            Field("channels", 12, "output channels of this column, 0 to N"),
+            Field("words", 20, "words of the column's weight stream"),
         ),
     ),
 )
