@@ -1,0 +1,251 @@
+"""Sequencer: reads the program and starts the loaders and the run that its records ask for."""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Array, Cat, Module, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import (
+    LOAD,
+    LOAD_LANE,
+    RUN,
+    RUN_LANE,
+    RUN_SEGMENT,
+    Field,
+    Kind,
+    Record,
+)
+from thresher.hw.layouts import record_layout
+
+__all__ = ["Sequencer", "segment_write_layout"]
+
+_WORD = 64
+
+
+def segment_write_layout(config: Config) -> data.StructLayout:
+    """A write to the segment table of one lane."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "index": unsigned(max(1, (config.segments - 1).bit_length())),
+            "data": record_layout(RUN_SEGMENT),
+        }
+    )
+
+
+class Sequencer(wiring.Component):
+    """Execute a program: LOAD records go to the loaders, RUN records to the array, END ends.
+
+    A LOAD starts when the loaders are idle and ``needs`` runs are finished, a RUN when the array
+    is idle and ``needs`` loads are finished, in the order of the program; so the weights of the
+    next pass load while a pass computes.
+
+    Timing contract
+    ---------------
+    Latency
+        A record of w words starts w cycles after its predecessor allows it, its words being
+        read ahead.
+    Throughput
+        One descriptor word of 64 bits a cycle.
+    Combinational paths
+        None from inputs to ``load_start``, ``run_start``; ``words.ready`` depends on state only.
+    Reset
+        Idle.
+
+    Parameters
+    ----------
+    config
+        Sizes of the machine.
+
+    Members
+    -------
+    start : ``In(1)``
+        Begin at the program's first word; the words come on ``words``.
+    words : ``In(stream.Signature(port_bits))``
+        The program.
+    load, load_lanes : ``Out``
+        Record of the load in hand and of its columns; stable while loaders are busy.
+    run, run_lanes, segments : ``Out``
+        Record of the run in hand, of its lanes; writes to the segment tables.
+    load_start, run_start : ``Out(1)``
+        Pulses.
+    loads_busy, run_busy, drained : ``In(1)``
+        Loaders at work; the run at work; nothing left to write.
+    run_finished : ``Out(1)``
+        Pulse: the run in hand is done.
+    load_wait : ``Out(1)``
+        The array is idle for want of a load.
+    busy, done, unknown : ``Out(1)``
+        Executing; the program has ended (until the next start); a record of unknown kind.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        lanes = config.lanes
+        super().__init__(
+            {
+                "start": In(1),
+                "halt": In(1),
+                "words": In(stream.Signature(unsigned(config.port_bits))),
+                "load": Out(record_layout(LOAD)),
+                "load_lanes": Out(record_layout(LOAD_LANE)).array(lanes),
+                "load_start": Out(1),
+                "loads_busy": In(1),
+                "run": Out(record_layout(RUN)),
+                "run_lanes": Out(record_layout(RUN_LANE)).array(lanes),
+                "segments": Out(segment_write_layout(config)).array(lanes),
+                "run_start": Out(1),
+                "run_busy": In(1),
+                "run_finished": Out(1),
+                "run_dispatched": Out(1),
+                "drained": In(1),
+                "load_wait": Out(1),
+                "busy": Out(1),
+                "done": Out(1),
+                "unknown": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+
+        # A memory word holds several descriptor words, lowest first.
+        per_word = config.port_bits // _WORD
+        word = Signal(_WORD)
+        take = Signal()
+        if per_word == 1:
+            m.d.comb += [word.eq(self.words.payload), self.words.ready.eq(take)]
+        else:
+            part = Signal(range(per_word))
+            parts = Array(self.words.payload[k * _WORD : (k + 1) * _WORD] for k in range(per_word))
+            m.d.comb += [
+                word.eq(parts[part]),
+                self.words.ready.eq(take & (part == per_word - 1)),
+            ]
+            with m.If(self.start):
+                m.d.sync += part.eq(0)
+            with m.Elif(take & self.words.valid):
+                m.d.sync += part.eq(part + 1)
+        arrived = self.words.valid
+
+        index = Signal(8)
+        lane = Signal(range(max(2, config.lanes)))
+        segment = Signal(16)
+        left = Signal(16)
+
+        def capture(fields: tuple[Field, ...], target: data.View) -> None:
+            at = 0
+            for field in fields:
+                m.d.sync += target[field.name].eq(word[at : at + field.bits])
+                at += field.bits
+
+        def capture_next(record: Record, target: data.View) -> None:
+            with m.Switch(index):
+                for k, fields in enumerate(record.words):
+                    with m.Case(k):
+                        capture(fields, target)
+
+        def capture_lane(record: Record, targets: Sequence[data.View]) -> None:
+            with m.Switch(lane):
+                for k, target in enumerate(targets):
+                    with m.Case(k):
+                        capture(record.words[0], target)
+
+        def go_to_next_lane() -> None:
+            m.d.sync += lane.eq(lane + 1)
+            with m.If(lane == config.lanes - 1):
+                m.d.sync += [self.run_start.eq(1), run_pending.eq(1)]
+                m.next = "HEADER"
+            with m.Else():
+                m.next = "RUN LANE"
+
+        # What is under way, and what is finished. A pulse of start is followed by busy a cycle on.
+        kind = word[:2]
+        needs = word[2:18]
+        loads_done = Signal(16)
+        runs_done = Signal(16)
+        load_pending = Signal()
+        run_pending = Signal()
+        load_idle = ~load_pending & ~self.loads_busy
+        run_idle = ~run_pending & ~self.run_busy
+        m.d.comb += self.run_finished.eq(run_pending & ~self.run_busy & ~self.run_start)
+        with m.If(self.run_finished):
+            m.d.sync += [run_pending.eq(0), runs_done.eq(runs_done + 1)]
+        with m.If(load_pending & ~self.loads_busy & ~self.load_start):
+            m.d.sync += [load_pending.eq(0), loads_done.eq(loads_done + 1)]
+        m.d.sync += [self.load_start.eq(0), self.run_start.eq(0)]
+
+        # The record in hand.
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += [loads_done.eq(0), runs_done.eq(0), self.done.eq(0)]
+                m.next = "HEADER"
+            with m.State("HEADER"), m.If(arrived & ~self.halt):
+                m.d.sync += [index.eq(1), lane.eq(0)]
+                with m.Switch(kind):
+                    with m.Case(Kind.LOAD), m.If(load_idle & (runs_done >= needs)):
+                        m.d.comb += take.eq(1)
+                        capture(LOAD.words[0], self.load)
+                        m.next = "LOAD"
+                    with m.Case(Kind.RUN):
+                        m.d.comb += self.load_wait.eq(run_idle & (loads_done < needs))
+                        with m.If(run_idle & (loads_done >= needs)):
+                            m.d.comb += [take.eq(1), self.run_dispatched.eq(1)]
+                            capture(RUN.words[0], self.run)
+                            m.next = "RUN"
+                    with m.Case(Kind.END), m.If(load_idle & run_idle & self.drained):
+                        m.d.sync += self.done.eq(1)
+                        m.next = "IDLE"
+                    with m.Case(3):
+                        m.d.comb += self.unknown.eq(1)
+            with m.State("LOAD"):
+                m.d.comb += take.eq(1)
+                capture_next(LOAD, self.load)
+                with m.If(arrived):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == len(LOAD.words) - 1):
+                        m.next = "LOAD LANES"
+            with m.State("LOAD LANES"):
+                m.d.comb += take.eq(1)
+                capture_lane(LOAD_LANE, list(self.load_lanes))
+                with m.If(arrived):
+                    m.d.sync += lane.eq(lane + 1)
+                    with m.If(lane == config.lanes - 1):
+                        m.d.sync += [self.load_start.eq(1), load_pending.eq(1)]
+                        m.next = "HEADER"
+            with m.State("RUN"):
+                m.d.comb += take.eq(1)
+                capture_next(RUN, self.run)
+                with m.If(arrived):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == len(RUN.words) - 1):
+                        m.next = "RUN LANE"
+            with m.State("RUN LANE"):
+                m.d.comb += take.eq(1)
+                capture_lane(RUN_LANE, list(self.run_lanes))
+                with m.If(arrived):
+                    m.d.sync += [segment.eq(0), left.eq(word[:16])]
+                    with m.If(word[:16] != 0):
+                        m.next = "SEGMENTS"
+                    with m.Else():
+                        go_to_next_lane()
+            with m.State("SEGMENTS"):
+                m.d.comb += take.eq(1)
+                with m.Switch(lane):
+                    for k in range(config.lanes):
+                        with m.Case(k):
+                            m.d.comb += self.segments[k].valid.eq(arrived)
+                with m.If(arrived):
+                    m.d.sync += [segment.eq(segment + 1), left.eq(left - 1)]
+                    with m.If(left == 1):
+                        go_to_next_lane()
+        for write in self.segments:
+            m.d.comb += [
+                write.index.eq(segment),
+                Cat(*(write.data[field.name] for field in RUN_SEGMENT.words[0])).eq(word),
+            ]
+        return m
