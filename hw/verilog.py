@@ -1,0 +1,108 @@
+"""Turn a component into readable Verilog.
+
+Amaranth's own elaboration gives RTLIL with a module for each instance. Identical modules are
+merged, and Yosys (the native library of the ``pyosys`` wheel, in a child process since it ends
+badly inside a process that goes on) writes the Verilog.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+
+__all__ = ["merge_identical_modules", "split_modules", "to_verilog"]
+
+_MODULE = re.compile(r"((?:^attribute [^\n]*\n)*)^module (\S+)\n(.*?)^end\n", re.S | re.M)
+_CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
+_SOURCE = re.compile(r"^\s*attribute \\src [^\n]*\n", re.M)
+
+# Run with the paths of the RTLIL to read and of the Verilog to write. Yosys' attributes that
+# only repeat what Amaranth knows are left out. Leaving by _exit avoids a double free at exit.
+_YOSYS = """
+import os, sys
+from pyosys import libyosys
+source, target = sys.argv[1:]
+strip = "-remove generator -remove top -remove src -remove amaranth.hierarchy"
+for command in (
+    f"read_rtlil {source}",
+    "proc -nomux -norom",
+    "memory_collect",
+    f"attrmap {strip}",
+    f"attrmap -modattr {strip}",
+    f"write_verilog -norename {target}",
+):
+    libyosys.run_pass("tee -q " + command)
+os._exit(0)
+"""
+
+
+def to_verilog(component: wiring.Component, name: str) -> str:
+    """Return the Verilog of ``component`` as a module ``name``, with its submodules.
+
+    The same component always gives the same text. Struct ports are one packed vector each.
+
+    Raises
+    ------
+    RuntimeError
+        If Yosys fails; the message ends with what it wrote.
+    """
+    text = merge_identical_modules(rtlil.convert(component, name=name, emit_src=False))
+    with tempfile.TemporaryDirectory(prefix="thresher-") as folder:
+        source, target = Path(folder, "in.il"), Path(folder, "out.v")
+        source.write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-c", _YOSYS, str(source), str(target)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not target.exists():
+            raise RuntimeError(
+                f"Yosys could not write {name}: {(done.stderr or done.stdout)[-500:]}"
+            )
+        verilog = target.read_text()
+    # Yosys numbers its helper signals by its own source line: cut that, it says nothing.
+    return re.sub(r"\$auto\$verilog_backend\.cc:\d+:dump_module", "$process", verilog)
+
+
+def merge_identical_modules(text: str) -> str:
+    """Return RTLIL in which modules with equal contents are one module, named as the first."""
+    modules = {match[2]: (match[1], match[3]) for match in _MODULE.finditer(text)}
+    alias: dict[str, str] = {}
+    while True:
+        seen: dict[str, str] = {}
+        merged = False
+        for name, (attributes, body) in modules.items():
+            if name in alias or "\\top" in attributes:
+                continue
+            first = seen.setdefault(_SOURCE.sub("", body), name)
+            if first != name:
+                alias[name] = first
+                merged = True
+        if not merged:
+            break
+        for name, (attributes, body) in modules.items():
+            renamed = _CELL.sub(lambda cell: cell[1] + alias.get(cell[2], cell[2]) + cell[3], body)
+            modules[name] = (attributes, renamed)
+    return "".join(
+        f"{attributes}module {name}\n{body}end\n\n"
+        for name, (attributes, body) in modules.items()
+        if name not in alias
+    )
+
+
+def split_modules(verilog: str) -> dict[str, str]:
+    """Return the text of each module of ``verilog``, by name, in the order of the text."""
+    parts = re.split(r"(?m)^(?=(?:\(\*[^\n]*\*\)\n)*module )", verilog)
+    modules = {}
+    for part in parts[1:]:
+        match = re.search(r"(?m)^module (\\\S+|\w+)", part)
+        assert match is not None, "a part begins with its module"
+        modules[match[1].removeprefix("\\")] = part
+    return modules
