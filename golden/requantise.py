@@ -1,0 +1,110 @@
+"""Requantisation: from accumulators back to activations, exactly.
+
+``round(acc * scale / 2**shift)`` on integers. The rounding modes differ for exact halves only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.descriptors import Rounding
+
+__all__ = ["requantise"]
+
+Int64Array = npt.NDArray[np.int64]
+
+
+def requantise(
+    acc: npt.ArrayLike,
+    scale: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    rounding: Rounding,
+    clip: tuple[int, int] | None = None,
+) -> Int64Array:
+    """Return ``round(acc * scale / 2**shift)``, then clipped if ``clip`` is given.
+
+    Parameters
+    ----------
+    acc
+        Integers of up to 48 bits, signed.
+    scale, shift
+        Integers in 0..2^31-1 and in 0..63 that broadcast with ``acc``, so that one of each a
+        channel is given with shape ``(channels, 1, 1)`` beside ``(n, channels, height, width)``.
+    rounding
+        What becomes of an exact half.
+    clip
+        Least and greatest result.
+
+    Returns
+    -------
+    values
+        int64 array of the broadcast shape.
+
+    Raises
+    ------
+    TypeError
+        If an operand is not of an integer type.
+    ValueError
+        If an operand is out of its range.
+    OverflowError
+        If a result that is not clipped does not fit 64 bits.
+
+    Examples
+    --------
+    >>> requantise([5, -5, 6, -6], 1, 1, Rounding.HALF_UP).tolist()
+    [3, -2, 3, -3]
+    >>> requantise([5, -5, 6, -6], 1, 1, Rounding.HALF_AWAY).tolist()
+    [3, -3, 3, -3]
+    >>> requantise([5, -5, 6, -6], 1, 1, Rounding.HALF_EVEN).tolist()
+    [2, -2, 3, -3]
+    """
+    accs = _integers("acc", acc, -(1 << 47), (1 << 47) - 1)
+    scales = _integers("scale", scale, 0, (1 << 31) - 1)
+    shifts = _integers("shift", shift, 0, 63)
+    if accs.size == 0:
+        return np.zeros(np.broadcast_shapes(accs.shape, scales.shape, shifts.shape), dtype=np.int64)
+
+    # The sum of product and addend must stay below 2^63; the addend is at most 2^62.
+    greatest = max(-int(accs.min()), int(accs.max())) * int(scales.max())
+    values = (
+        _round(accs * scales, shifts, Rounding(rounding))
+        if greatest < 1 << 62
+        else _round(accs.astype(object) * scales, shifts.astype(object), Rounding(rounding))
+    )
+    if clip is not None:
+        values = np.clip(values, clip[0], clip[1])
+    if values.dtype == object:
+        least, most = min(values.flat), max(values.flat)
+        if least < -(1 << 63) or most >= 1 << 63:
+            raise OverflowError(f"a result must fit 64 bits, not reach {least}..{most}")
+    result: Int64Array = values.astype(np.int64)
+    return result
+
+
+def _round(products: npt.NDArray, shifts: npt.NDArray, rounding: Rounding) -> npt.NDArray:
+    one = products.dtype.type(1) if products.dtype != object else 1
+    half = np.where(shifts == 0, 0, one << np.maximum(shifts - 1, 0))
+    match rounding:
+        case Rounding.HALF_UP:
+            return np.asarray((products + half) >> shifts)
+        case Rounding.HALF_AWAY:
+            # Below zero, a half goes down: just miss it.
+            return np.asarray((products + half - ((products < 0) & (half > 0))) >> shifts)
+        case Rounding.HALF_EVEN:
+            values = np.asarray((products + half) >> shifts)
+            # A half was rounded up: the bits shifted out are all 0 after the addend.
+            is_half = ((values << shifts) == products + half) & (half > 0)
+            return np.asarray(values - (is_half & (values % 2 == 1)))
+
+
+def _integers(name: str, values: npt.ArrayLike, low: int, high: int) -> Int64Array:
+    array = np.asarray(values)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must be integers, not {array.dtype}")
+    for value in (int(array.min()), int(array.max())):
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be in {low}..{high}, not {value}")
+    return array.astype(np.int64)
