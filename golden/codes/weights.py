@@ -1,0 +1,614 @@
+"""Weight streams: Huffman-coded pairs of a zero run and a codebook index.
+
+A weight that is not zero is a pair: the zeros before it, and its index. Runs and indices have
+their own canonical codes of limited length. The last run symbol is the escape: as many zeros as
+its number says, and no weight. Zeros after the last weight are not coded.
+
+Two containers hold such pairs: :func:`encode_layer`, a layer in a file, and
+:func:`encode_column`, what the hardware's weight loader reads; ``docs/interfaces.md`` gives the
+bits of the latter.
+
+Reference
+---------
+S. Han, H. Mao, W. J. Dally, "Deep Compression: Compressing Deep Neural Networks with Pruning,
+Trained Quantization and Huffman Coding", ICLR 2016 (codebook indices and relative positions, each
+with its own Huffman code).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.codes.bits import BitReader, BitWriter, CodeError
+from thresher.golden.codes.huffman import (
+    BLOCK_BITS,
+    DecodeTable,
+    code_lengths,
+    symbol_fields,
+    walk,
+)
+from thresher.golden.config import Config
+from thresher.golden.descriptors import ErrorCode
+
+__all__ = [
+    "Column",
+    "ColumnLoad",
+    "ColumnRow",
+    "ColumnStream",
+    "ColumnTables",
+    "RowTaps",
+    "WeightFormat",
+    "column_tables",
+    "decode_column",
+    "encode_column",
+    "expand_runs",
+    "zero_runs",
+]
+
+Int64Array = npt.NDArray[np.int64]
+
+GROUPS_BITS = 16
+PAIRS_BITS = 20
+SHIFT_BITS = 6
+SYMBOLS_BITS = 9
+LENGTH_BITS = 4
+MAX_INDICES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFormat:
+    """Parameters of the pairs; the one place where they are checked.
+
+    Parameters
+    ----------
+    run_bits
+        log2 of the number of run symbols, 1 to 8.
+    code_bits
+        Longest code, 1 to 15.
+    """
+
+    run_bits: int = 5
+    code_bits: int = 12
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.run_bits <= 8:
+            raise ValueError(f"run_bits must be in 1..8, not {self.run_bits!r}")
+        if not 1 <= self.code_bits <= 15:
+            raise ValueError(f"code_bits must be in 1..15, not {self.code_bits!r}")
+
+    @property
+    def run_symbols(self) -> int:
+        """Number of run symbols."""
+        return 1 << self.run_bits
+
+    @property
+    def escape(self) -> int:
+        """The last run symbol, and the number of zeros for which it stands."""
+        return self.run_symbols - 1
+
+
+def _format(config: Config) -> WeightFormat:
+    return WeightFormat(run_bits=config.weight_run_bits, code_bits=config.code_bits)
+
+
+def zero_runs(
+    positions: npt.ArrayLike, indices: npt.ArrayLike, fmt: WeightFormat
+) -> tuple[Int64Array, Int64Array]:
+    """Turn weights at positions into pairs.
+
+    Parameters
+    ----------
+    positions
+        Where the weights are, shape ``(n,)``, not negative, strictly increasing.
+    indices
+        Their codebook indices, shape ``(n,)``, not negative.
+
+    Returns
+    -------
+    runs, symbols
+        int64 of shape ``(p,)``, ``p >= n``: run symbols, and index symbols or -1 at an escape.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or the positions do not increase.
+
+    Examples
+    --------
+    >>> runs, symbols = zero_runs([2, 3, 10], [5, 6, 7], WeightFormat(run_bits=2))
+    >>> runs.tolist(), symbols.tolist()
+    ([2, 0, 3, 3, 0], [5, 6, -1, -1, 7])
+    """
+    places = np.asarray(positions, dtype=np.int64)
+    weights = np.asarray(indices, dtype=np.int64)
+    if places.ndim != 1 or places.shape != weights.shape:
+        raise ValueError(
+            f"positions and indices must share a shape (n,), not {places.shape}, {weights.shape}"
+        )
+    zeros = np.diff(places, prepend=-1) - 1
+    if zeros.size and zeros.min() < 0:
+        raise ValueError("positions must increase from 0")
+    if weights.size and weights.min() < 0:
+        raise ValueError("indices must not be negative")
+    escapes, rest = np.divmod(zeros, fmt.escape)
+    at = np.cumsum(escapes + 1) - 1
+    pairs = int(at[-1]) + 1 if at.size else 0
+    runs = np.full(pairs, fmt.escape, dtype=np.int64)
+    symbols = np.full(pairs, -1, dtype=np.int64)
+    runs[at] = rest
+    symbols[at] = weights
+    return runs, symbols
+
+
+def expand_runs(
+    runs: npt.ArrayLike, symbols: npt.ArrayLike, fmt: WeightFormat
+) -> tuple[Int64Array, Int64Array]:
+    """Turn pairs into weights at positions; the inverse of :func:`zero_runs`.
+
+    Examples
+    --------
+    >>> positions, indices = expand_runs([2, 3, 0], [5, -1, 7], WeightFormat(run_bits=2))
+    >>> positions.tolist(), indices.tolist()
+    ([2, 6], [5, 7])
+    """
+    run_array = np.asarray(runs, dtype=np.int64)
+    weights = np.asarray(symbols, dtype=np.int64)
+    if run_array.ndim != 1 or run_array.shape != weights.shape:
+        raise ValueError(
+            f"runs and symbols must share a shape (p,), not {run_array.shape}, {weights.shape}"
+        )
+    if run_array.size and (run_array.min() < 0 or run_array.max() > fmt.escape):
+        raise ValueError(f"runs must be in 0..{fmt.escape}")
+    hits = run_array < fmt.escape
+    if not np.array_equal(hits, weights >= 0):
+        raise ValueError("an escape, and only it, is without an index")
+    ends = np.cumsum(run_array + hits)
+    return ends[hits] - 1, weights[hits]
+
+
+def _pair_fields(
+    runs: Int64Array, symbols: Int64Array, run_lengths: Int64Array, index_lengths: Int64Array
+) -> tuple[Int64Array, Int64Array]:
+    """Interleave the codes of runs and indices; an escape's index has no bits."""
+    hits = symbols >= 0
+    fields = np.zeros((2, runs.size, 2), dtype=np.int64)
+    fields[:, :, 0] = symbol_fields(runs, run_lengths)
+    fields[:, hits, 1] = symbol_fields(symbols[hits], index_lengths)
+    codes, widths = fields.reshape(2, -1)
+    return codes, widths
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs as they were read, up to the fault if there was one."""
+
+    starts: Int64Array  # bit position of each pair
+    runs: Int64Array
+    symbols: Int64Array
+    fault: CodeError | None
+
+    def ends(self, escape: int) -> Int64Array:
+        """Positions passed after each pair."""
+        return np.cumsum(self.runs + (self.runs < escape))
+
+
+def _read_pairs(reader: BitReader, count: int, run: DecodeTable, index: DecodeTable) -> _Pairs:
+    """Read pairs; like :func:`huffman_decode`, but a link leads from pair to pair."""
+    escape = run.symbols - 1
+    widest = run.width + index.width
+    parts: list[tuple[Int64Array, Int64Array, Int64Array]] = []
+    fault: CodeError | None = None
+    left = count
+    while left and fault is None:
+        block = max(1, min(BLOCK_BITS, left * widest, reader.remaining + 1))
+        run_windows = reader.windows(block, run.width)
+        index_windows = reader.windows(block + run.width, index.width)
+        run_symbols = run.symbol[run_windows]
+        middle = np.arange(block) + run.length[run_windows]
+        index_windows = index_windows[middle]
+        hits = run_symbols != escape
+        index_symbols = np.where(hits, index.symbol[index_windows], -1)
+        following = middle + np.where(hits, index.length[index_windows], 0)
+        bad = (run_symbols < 0) | (hits & (index_symbols < 0)) | (following > reader.remaining)
+        following[bad] = -1
+        starts, end = walk(following, left)
+        parts.append((reader.position + starts, run_symbols[starts], index_symbols[starts]))
+        left -= starts.size
+        if end < 0:
+            at = -1 - end
+            table, window = run, int(run_windows[at])
+            if run_symbols[at] >= 0 and middle[at] <= reader.remaining and hits[at]:
+                table, window, at = index, int(index_windows[at]), int(middle[at])
+            fault = table.fault(window, reader.position + at, reader.remaining - at)
+        else:
+            reader.position += end
+    if not parts:
+        parts.append((np.zeros(0, dtype=np.int64),) * 3)
+    starts, runs, symbols = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _Pairs(starts, runs, symbols, fault)
+
+
+def _read_table(reader: BitReader, lengths: int, limit: int) -> tuple[Int64Array, DecodeTable]:
+    at = reader.position
+    array = reader.read_many(lengths, LENGTH_BITS)
+    if array.size and array.max() > limit:
+        raise CodeError(f"code longer than {limit} bits", at, ErrorCode.CODE_UNUSED)
+    try:
+        return array, DecodeTable(array)
+    except ValueError as error:
+        raise CodeError(str(error), at, ErrorCode.CODE_UNUSED) from error
+
+
+# --- a column of the hardware ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnRow:
+    """Weights of one processing element, PE(i, j), for a pass.
+
+    Parameters
+    ----------
+    groups
+        Start pointers that the element gets, less one; 0 to 65535.
+    positions
+        Where the weights are that are coded, shape ``(n,)``, strictly increasing; a position is
+        ``group * N + n``, N being the output channels of the widest column.
+    indices
+        Their indices in the column's codebook, shape ``(n,)``.
+    """
+
+    groups: int
+    positions: npt.NDArray[np.integer]
+    indices: npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnStream:
+    """What a column loads for one pass.
+
+    Parameters
+    ----------
+    bias, scale, shift
+        Constants of the column's output channels, shape ``(channels,)``, ``channels`` 0 to N.
+    codebook
+        Weight codes as the multiplier takes them, shape ``(k,)``, ``k`` 0 to 256; see
+        ``golden.multipliers.encode``.
+    rows
+        One a lane.
+    """
+
+    bias: npt.NDArray[np.integer]
+    scale: npt.NDArray[np.integer]
+    shift: npt.NDArray[np.integer]
+    codebook: npt.NDArray[np.integer]
+    rows: Sequence[ColumnRow]
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnTables:
+    """Codes and codebook of a column, as they stay in its loader from one load to the next.
+
+    Parameters
+    ----------
+    run_lengths, index_lengths
+        Code lengths, shapes ``(run_symbols,)`` and ``(k,)``.
+    codebook
+        Weight codes, shape ``(k,)``.
+    """
+
+    run_lengths: Int64Array
+    index_lengths: Int64Array
+    codebook: Int64Array
+
+
+def _codebook(stream: ColumnStream, config: Config) -> Int64Array:
+    """Return the codebook with its weight codes as unsigned numbers."""
+    codebook = np.asarray(stream.codebook, dtype=np.int64)
+    if codebook.ndim != 1 or codebook.size > MAX_INDICES:
+        raise ValueError(f"codebook must have shape (0..{MAX_INDICES},), not {codebook.shape}")
+    values = 1 << config.weight_code_bits
+    if codebook.size and (codebook.min() < -values // 2 or codebook.max() >= values):
+        raise ValueError(f"weight codes must have {config.weight_code_bits} bits")
+    return codebook & (values - 1)
+
+
+def column_tables(streams: Sequence[ColumnStream], config: Config) -> ColumnTables:
+    """Choose the best codes for the loads of a column that share a codebook.
+
+    Parameters
+    ----------
+    streams
+        One or more loads, all with the same codebook.
+
+    Raises
+    ------
+    ValueError
+        If the codebooks differ, an index is outside of them, or there are more symbols than codes
+        of ``config.code_bits`` bits.
+    """
+    fmt = _format(config)
+    codebook = _codebook(streams[0], config)
+    run_counts = np.zeros(fmt.run_symbols, dtype=np.int64)
+    index_counts = np.zeros(codebook.size, dtype=np.int64)
+    for stream in streams:
+        if not np.array_equal(_codebook(stream, config), codebook):
+            raise ValueError("loads that share tables must have the same codebook")
+        for row in stream.rows:
+            runs, symbols = zero_runs(row.positions, row.indices, fmt)
+            symbols = symbols[symbols >= 0]
+            if symbols.size and symbols.max() >= codebook.size:
+                raise ValueError(f"indices must be in 0..{codebook.size - 1}, not {symbols.max()}")
+            run_counts += np.bincount(runs, minlength=fmt.run_symbols)
+            index_counts += np.bincount(symbols, minlength=codebook.size)
+    return ColumnTables(
+        code_lengths(run_counts, fmt.code_bits),
+        code_lengths(index_counts, fmt.code_bits),
+        codebook,
+    )
+
+
+def encode_column(
+    stream: ColumnStream, config: Config, tables: bool = True, codes: ColumnTables | None = None
+) -> bytes:
+    """Encode what a column loads for one pass.
+
+    Parameters
+    ----------
+    stream
+        Constants, codebook and weights.
+    config
+        The machine.
+    tables
+        Whether the stream brings its tables; else those of the column's previous load stay.
+    codes
+        The tables; by default the best for this stream alone. Needed if ``tables`` is false.
+
+    Returns
+    -------
+    data
+        Whole words of ``config.port_bits``, big-endian.
+
+    Raises
+    ------
+    ValueError
+        If a shape or a number is out of range, or a weight has no code in ``codes``.
+
+    Examples
+    --------
+    >>> one = np.ones(1, dtype=np.int64)
+    >>> row = ColumnRow(1, np.array([0]), np.array([0]))
+    >>> data = encode_column(ColumnStream(one, one, one, one, [row]), Config(lanes=1))
+    >>> len(data) % 8, data[:8].hex()
+    (0, '0000000100000002')
+    """
+    fmt = _format(config)
+    if codes is None:
+        if not tables:
+            raise ValueError("without tables in the stream, codes must be given")
+        codes = column_tables([stream], config)
+    if len(stream.rows) != config.lanes:
+        raise ValueError(f"rows must be {config.lanes}, one a lane, not {len(stream.rows)}")
+    if not np.array_equal(_codebook(stream, config), codes.codebook):
+        raise ValueError("codes are for another codebook")
+
+    writer = BitWriter()
+    _write_constants(writer, stream, config)
+    writer.write(int(tables), 1)
+    if tables:
+        writer.write_many(codes.run_lengths, LENGTH_BITS)
+        writer.write(codes.codebook.size, SYMBOLS_BITS)
+        writer.write_many(codes.index_lengths, LENGTH_BITS)
+        writer.write_many(codes.codebook, config.weight_code_bits)
+    for row in stream.rows:
+        runs, symbols = zero_runs(row.positions, row.indices, fmt)
+        if not 0 <= row.groups < 1 << GROUPS_BITS or runs.size >= 1 << PAIRS_BITS:
+            raise ValueError(f"{row.groups} groups, {runs.size} pairs are too many for a load")
+        writer.write_many([row.groups, runs.size], [GROUPS_BITS, PAIRS_BITS])
+        writer.write_many(*_pair_fields(runs, symbols, codes.run_lengths, codes.index_lengths))
+    return writer.to_bytes(config.port_bits)
+
+
+def _write_constants(writer: BitWriter, stream: ColumnStream, config: Config) -> None:
+    constants = np.stack([np.asarray(c) for c in (stream.bias, stream.scale, stream.shift)], axis=1)
+    if constants.size and not np.issubdtype(constants.dtype, np.integer):
+        raise ValueError(f"constants must be integers, not {constants.dtype}")
+    constants = constants.astype(np.int64)
+    half = 1 << (config.accumulator_bits - 1)
+    lows = np.array([-half, 0, 0])
+    highs = np.array([half, 1 << config.scale_bits, 1 << SHIFT_BITS])
+    if np.any(constants < lows) or np.any(constants >= highs):
+        raise ValueError(
+            f"bias must be in {-half}..{half - 1}, scale below {highs[1]}, shift below {highs[2]}"
+        )
+    widths = [config.accumulator_bits, config.scale_bits, SHIFT_BITS]
+    writer.write_many(constants.ravel(), np.tile(widths, len(constants)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnLoad:
+    """Fields of the load descriptor, ``descriptors.LOAD`` and ``LOAD_LANE``, of one column.
+
+    Parameters
+    ----------
+    channels
+        N, output channels of the widest column.
+    column_channels
+        Output channels of this column, 0 to N.
+    row_size, kernel_height, kernel_width
+        As in ``descriptors.LOAD``.
+    group_base
+        First start pointer of this pass.
+    """
+
+    channels: int
+    column_channels: int
+    row_size: int
+    kernel_height: int = 1
+    kernel_width: int = 1
+    group_base: int = 0
+
+    @classmethod
+    def from_fields(cls, load: Mapping[str, int], lane: Mapping[str, int]) -> ColumnLoad:
+        """Take the fields from the values of the two records."""
+        return cls(
+            channels=load["channels"],
+            column_channels=lane["channels"],
+            row_size=load["row_size"],
+            kernel_height=load["kernel_height"],
+            kernel_width=load["kernel_width"],
+            group_base=load["group_base"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RowTaps:
+    """What the loader writes into the stores of one processing element.
+
+    Attributes
+    ----------
+    groups, positions, indices
+        The weights as in :class:`ColumnRow`.
+    pointers
+        Values for the addresses ``group_base`` upward, shape ``(groups + 1,)``.
+    addresses, offsets, codes
+        Taps in the order of writing, shape ``(n,)``.
+    end
+        Tap address at which the next load of this element begins.
+    """
+
+    groups: int
+    positions: Int64Array
+    indices: Int64Array
+    pointers: Int64Array
+    addresses: Int64Array
+    offsets: Int64Array
+    codes: Int64Array
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A decoded column.
+
+    Attributes
+    ----------
+    bias, scale, shift
+        Shape ``(channels,)``.
+    tables
+        Those in force after the load.
+    rows
+        One a lane.
+    bits
+        Bits up to the last pair's end, without padding.
+    """
+
+    bias: Int64Array
+    scale: Int64Array
+    shift: Int64Array
+    tables: ColumnTables
+    rows: tuple[RowTaps, ...]
+    bits: int
+
+
+def decode_column(
+    data: bytes,
+    config: Config,
+    load: ColumnLoad,
+    *,
+    previous: ColumnTables | None = None,
+    tap_starts: Sequence[int] | None = None,
+) -> Column:
+    """Decode as ``hw.weights.weight_loader.WeightLoader`` does, and check more.
+
+    Parameters
+    ----------
+    data
+        A column's stream; what follows it is not looked at.
+    config, load
+        The machine and the descriptor.
+    previous
+        Tables of the column's previous load; none after reset.
+    tap_starts
+        First tap address of each row; by default 0.
+
+    Raises
+    ------
+    CodeError
+        With ``code`` and bit ``position``: ``CODE_UNUSED`` at a symbol's or a table's first bit,
+        ``STREAM_SHORT`` at the first bit of what is cut off, ``RUN_PAST_END`` at the first bit of
+        the pair. Of several the first in the stream.
+
+    Examples
+    --------
+    >>> one = np.ones(1, dtype=np.int64)
+    >>> row = ColumnRow(2, np.array([1]), np.array([0]))
+    >>> data = encode_column(ColumnStream(one, one, one, one, [row]), Config(lanes=1))
+    >>> load = ColumnLoad(channels=1, column_channels=1, row_size=3, kernel_width=2)
+    >>> taps = decode_column(data, Config(lanes=1), load).rows[0]
+    >>> taps.pointers.tolist(), taps.offsets.tolist(), taps.codes.tolist()
+    ([0, 0, 1], [4095], [1])
+    """
+    fmt = _format(config)
+    reader = BitReader(data)
+    widths = (config.accumulator_bits, config.scale_bits, SHIFT_BITS)
+    packed = np.array(
+        [[reader.read(width) for width in widths] for _ in range(load.column_channels)],
+        dtype=np.int64,
+    ).reshape(-1, 3)
+    half = np.int64(1) << (config.accumulator_bits - 1)
+    bias = (packed[:, 0] ^ half) - half
+
+    if reader.read(1):
+        run_lengths, run = _read_table(reader, fmt.run_symbols, fmt.code_bits)
+        at = reader.position
+        size = reader.read(SYMBOLS_BITS)
+        if size > MAX_INDICES:
+            raise CodeError(f"{size} index symbols", at, ErrorCode.CODE_UNUSED)
+        index_lengths, index = _read_table(reader, size, fmt.code_bits)
+        codebook = reader.read_many(size, config.weight_code_bits)
+        tables = ColumnTables(run_lengths, index_lengths, codebook)
+    else:
+        nothing = np.zeros(0, dtype=np.int64)
+        tables = previous or ColumnTables(np.zeros(fmt.run_symbols, np.int64), nothing, nothing)
+        run, index = DecodeTable(tables.run_lengths), DecodeTable(tables.index_lengths)
+
+    rows = []
+    for i in range(config.lanes):
+        groups = reader.read(GROUPS_BITS)
+        pairs = _read_pairs(reader, reader.read(PAIRS_BITS), run, index)
+        past = np.flatnonzero(pairs.ends(fmt.escape) > groups * load.channels)
+        if past.size:
+            at = int(pairs.starts[past[0]])
+            raise CodeError(f"run past the {groups} groups of row {i}", at, ErrorCode.RUN_PAST_END)
+        if pairs.fault:
+            raise pairs.fault
+        row = ColumnRow(groups, *expand_runs(pairs.runs, pairs.symbols, fmt))
+        start = tap_starts[i] if tap_starts is not None else 0
+        rows.append(_taps(row, tables.codebook, start, config, load))
+    return Column(bias, packed[:, 1], packed[:, 2], tables, tuple(rows), reader.position)
+
+
+def _taps(
+    row: ColumnRow, codebook: Int64Array, start: int, config: Config, load: ColumnLoad
+) -> RowTaps:
+    """Work out what the stores hold after the weights of a row have been written."""
+    positions = row.positions.astype(np.int64)
+    indices = row.indices.astype(np.int64)
+    group, channel = np.divmod(positions, max(1, load.channels))
+    ky, kx = np.divmod(group % (load.kernel_height * load.kernel_width), load.kernel_width)
+    offsets = channel - (ky * load.row_size + kx * load.channels)
+    before = np.searchsorted(group, np.arange(row.groups + 1))
+    return RowTaps(
+        groups=row.groups,
+        positions=positions,
+        indices=indices,
+        pointers=(start + before) % config.tap_depth,
+        addresses=(start + np.arange(positions.size)) % config.tap_depth,
+        offsets=offsets % config.accumulator_depth,
+        codes=codebook[indices],
+        end=(start + positions.size) % config.tap_depth,
+    )
