@@ -40,7 +40,7 @@ UInt8Array = npt.NDArray[np.uint8]
 _BIAS = (-(1 << 47), (1 << 47) - 1)
 _SCALE = (0, (1 << 31) - 1)
 _SHIFT = (0, 63)
-_WEIGHT = (-256, 255)
+_WEIGHT = (-256, 256)  # 256 as a shift multiplier sees 255
 _ACTIVATION = (-(1 << 15), (1 << 15) - 1)
 
 
@@ -144,7 +144,7 @@ class WeightedLayer(Layer):
     weights
         uint8 indices into ``codebook``; the first axis is the output channel.
     codebook
-        1 to 256 integers in -256..255.
+        1 to 256 integers in -256..256.
     bias
         One integer an output channel, of up to 48 bits.
     scale, shift
