@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+from thresher.golden.inference import Inference, infer
 
 from thresher.golden.codes.rlc import rlc_decode_map, rlc_encode_map
 from thresher.golden.codes.weights import ColumnStream, encode_column
@@ -25,7 +26,6 @@ from thresher.golden.descriptors import (
     Kind,
     Pool,
 )
-from thresher.golden.inference import Inference, infer
 from thresher.golden.multipliers import encode, represent
 from thresher.golden.network import CompressedNetwork, check_accumulators
 
@@ -331,6 +331,7 @@ class _Writer:
         self.config, self.layout, self.skip = config, layout, skip
         self.rings = _Rings(config)
         self.loads: list[list[int]] = []
+        self.needs: list[int] = []
         self.runs: list[list[int]] = []
         self.weight_bytes = 0
         self.counter_addresses: list[int] = []
@@ -364,6 +365,7 @@ class _Writer:
                 }
             )
         self.loads.append(words)
+        self.needs.append(needs)
         return bases
 
     def add_run(
@@ -416,17 +418,16 @@ class _Writer:
         self.runs.append(words)
 
     def words(self) -> list[int]:
-        """All records: each load as early as its place in the stores allows, then its run."""
+        """All records: each load one run ahead, if its place in the stores is free by then."""
         order: list[int] = []
-        loads = list(self.loads)
+        placed = 0
         for run, words in enumerate(self.runs):
-            # The next pass's load goes before this run, unless it must wait for this run to end.
-            while loads:
-                number = len(self.loads) - len(loads)
-                needs = loads[0][0] >> 2 & 0xFFFF
+            for number in range(placed, min(run + 2, len(self.loads))):
+                needs = self.needs[number]
                 if number > run and needs > run:
                     break
-                order += loads.pop(0)
+                order += self.loads[number]
+                placed = number + 1
             order += words
         return [*order, Kind.END]
 

@@ -187,10 +187,12 @@ class Sequencer(wiring.Component):
             with m.State("HEADER"), m.If(arrived & ~self.halt):
                 m.d.sync += [index.eq(1), lane.eq(0)]
                 with m.Switch(kind):
-                    with m.Case(Kind.LOAD), m.If(load_idle & (runs_done >= needs)):
-                        m.d.comb += take.eq(1)
-                        capture(LOAD.words[0], self.load)
-                        m.next = "LOAD"
+                    with m.Case(Kind.LOAD):
+                        m.d.comb += self.load_wait.eq(run_idle)
+                        with m.If(load_idle & (runs_done >= needs)):
+                            m.d.comb += take.eq(1)
+                            capture(LOAD.words[0], self.load)
+                            m.next = "LOAD"
                     with m.Case(Kind.RUN):
                         m.d.comb += self.load_wait.eq(run_idle & (loads_done < needs))
                         with m.If(run_idle & (loads_done >= needs)):
@@ -203,14 +205,14 @@ class Sequencer(wiring.Component):
                     with m.Case(3):
                         m.d.comb += self.unknown.eq(1)
             with m.State("LOAD"):
-                m.d.comb += take.eq(1)
+                m.d.comb += [take.eq(1), self.load_wait.eq(run_idle)]
                 capture_next(LOAD, self.load)
                 with m.If(arrived):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == len(LOAD.words) - 1):
                         m.next = "LOAD LANES"
             with m.State("LOAD LANES"):
-                m.d.comb += take.eq(1)
+                m.d.comb += [take.eq(1), self.load_wait.eq(run_idle)]
                 capture_lane(LOAD_LANE, list(self.load_lanes))
                 with m.If(arrived):
                     m.d.sync += lane.eq(lane + 1)

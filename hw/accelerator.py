@@ -1,0 +1,269 @@
+"""The accelerator: array, loaders, lanes, output stages, memory and control in one component."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import ErrorCode
+from thresher.hw.activations.rlc_decoder import RLCDecoder
+from thresher.hw.activations.rlc_encoder import RLCEncoder
+from thresher.hw.activations.row_reader import RowReader
+from thresher.hw.activations.row_writer import RowWriter
+from thresher.hw.activations.token_maker import TokenMaker
+from thresher.hw.array.array import Array
+from thresher.hw.control.counters import Counters
+from thresher.hw.control.sequencer import Sequencer
+from thresher.hw.layouts import memory_request_layout
+from thresher.hw.memory.arbiter import Arbiter
+from thresher.hw.memory.stream_fetcher import StreamFetcher
+from thresher.hw.output.pooler import Pooler
+from thresher.hw.output.requantiser import Requantiser
+from thresher.hw.weights.weight_loader import WeightLoader
+
+__all__ = ["Accelerator"]
+
+
+class Accelerator(wiring.Component):
+    """Run a compressed network that lies in memory, layer after layer.
+
+    Timing contract
+    ---------------
+    Latency
+        ``done`` or ``error`` rises when the last word is written, or on the first error.
+    Throughput
+        Each processing element does one multiplication a cycle while it has tokens with taps.
+    Combinational paths
+        None between ports, but for those of the memory port's own handshake.
+    Reset
+        ``ready`` rises after the accumulators were cleared, ``accumulator_depth / 2`` cycles on.
+
+    Parameters
+    ----------
+    config
+        Sizes of the machine.
+
+    Members
+    -------
+    start : ``In(1)``
+        Pulse while ``ready``: execute the program at word ``program``.
+    program : ``In(address_bits)``
+        Address of the first descriptor.
+    ready, done, error : ``Out(1)``
+        Can start; has finished the last program; has stopped on an error, until reset.
+    error_code, error_layer, error_lane, error_position : ``Out``
+        What (:class:`~thresher.golden.descriptors.ErrorCode`), in which pass, lane or column, and
+        at which bit of a weight stream.
+    request : ``Out(stream.Signature(memory_request_layout(config)))``
+        The memory port: reads and writes of whole words.
+    response : ``In(stream.Signature(port_bits))``
+        One a read request, in order; always accepted.
+    """
+
+    start: Signal
+    program: Signal
+    request: stream.Interface
+    response: stream.Interface
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "program": In(config.address_bits),
+                "ready": Out(1),
+                "done": Out(1),
+                "error": Out(1),
+                "error_code": Out(4),
+                "error_layer": Out(16),
+                "error_lane": Out(5),
+                "error_position": Out(32),
+                "request": Out(stream.Signature(memory_request_layout(config))),
+                "response": In(stream.Signature(unsigned(config.port_bits))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        lanes = range(config.lanes)
+
+        m.submodules.sequencer = sequencer = Sequencer(config)
+        m.submodules.counters = counters = Counters(config)
+        m.submodules.program_fetcher = program_fetcher = StreamFetcher(config)
+        m.submodules.array = array = Array(config)
+        m.submodules.arbiter = arbiter = Arbiter(
+            config, readers=2 * config.lanes + 1, writers=config.lanes + 1
+        )
+        fetchers = [StreamFetcher(config) for _ in lanes]
+        loaders = [WeightLoader(config) for _ in lanes]
+        readers = [RowReader(config) for _ in lanes]
+        decoders = [RLCDecoder(config) for _ in lanes]
+        makers = [TokenMaker(config) for _ in lanes]
+        requantisers = [Requantiser(config) for _ in lanes]
+        poolers = [Pooler(config) for _ in lanes]
+        encoders = [RLCEncoder(config) for _ in lanes]
+        writers = [RowWriter(config) for _ in lanes]
+        for name, parts in {
+            "weight_fetcher": fetchers,
+            "weight_loader": loaders,
+            "row_reader": readers,
+            "rlc_decoder": decoders,
+            "token_maker": makers,
+            "requantiser": requantisers,
+            "pooler": poolers,
+            "rlc_encoder": encoders,
+            "row_writer": writers,
+        }.items():
+            for lane, part in enumerate(parts):
+                m.submodules[f"{name}_{lane}"] = part
+
+        # Memory: lanes, weights, program; results, counters.
+        connect(m, wiring.flipped(self.request), arbiter.request)
+        connect(m, wiring.flipped(self.response), arbiter.response)
+        for lane in lanes:
+            self._connect_reader(m, arbiter, lane, readers[lane])
+            self._connect_reader(m, arbiter, config.lanes + lane, fetchers[lane])
+            connect(m, writers[lane].request, arbiter.write[lane].request)
+        self._connect_reader(m, arbiter, 2 * config.lanes, program_fetcher)
+        connect(m, counters.request, arbiter.write[config.lanes].request)
+
+        # Control: the accumulators are cleared once, after reset.
+        begin = Signal()
+        cleared = Signal()
+        m.d.comb += [
+            array.clear.eq(~cleared & ~array.clearing),
+            self.ready.eq(cleared & ~array.clearing & ~sequencer.busy & ~self.error),
+            begin.eq(self.start & self.ready),
+            sequencer.start.eq(begin),
+            sequencer.halt.eq(self.error),
+            arbiter.enable.eq(~self.error),
+            program_fetcher.start.eq(begin),
+            program_fetcher.address.eq(self.program),
+            program_fetcher.active.eq(sequencer.busy),
+            self.done.eq(sequencer.done),
+        ]
+        m.d.sync += cleared.eq(1)
+        connect(m, program_fetcher.o, sequencer.words)
+
+        # Weights: a loader a column, its stream read ahead of it.
+        for lane in lanes:
+            loader, fetcher = loaders[lane], fetchers[lane]
+            record = sequencer.load_lanes[lane]
+            connect(m, fetcher.o, loader.words)
+            m.d.comb += [
+                loader.load.eq(sequencer.load),
+                loader.lane.eq(record),
+                loader.start.eq(sequencer.load_start),
+                loader.reset_taps.eq(begin),
+                loader.exhausted.eq(fetcher.exhausted),
+                fetcher.start.eq(sequencer.load_start),
+                fetcher.address.eq(record.address),
+                fetcher.limit.eq(record.words),
+                fetcher.active.eq(loader.busy),
+                array.tap[lane].eq(loader.tap),
+                array.pointer[lane].eq(loader.pointer),
+                requantisers[lane].constant.eq(loader.constant),
+            ]
+        m.d.comb += sequencer.loads_busy.eq(Cat(loader.busy for loader in loaders).any())
+
+        # A run: lanes in, columns out.
+        run, run_start = sequencer.run, sequencer.run_start
+        m.d.comb += [array.run.eq(run), array.start.eq(run_start)]
+        for lane in lanes:
+            record = sequencer.run_lanes[lane]
+            connect(m, readers[lane].o, decoders[lane].i)
+            connect(m, decoders[lane].o, makers[lane].i)
+            connect(m, makers[lane].o, array.tokens[lane])
+            connect(m, array.sums[lane], requantisers[lane].i)
+            connect(m, requantisers[lane].o, poolers[lane].i)
+            connect(m, poolers[lane].o, encoders[lane].i)
+            connect(m, encoders[lane].o, writers[lane].i)
+            m.d.comb += [
+                readers[lane].segment.eq(sequencer.segments[lane]),
+                readers[lane].segments.eq(record.segments),
+                makers[lane].segments.eq(record.segments),
+                decoders[lane].width.eq(run.width),
+                decoders[lane].send_zeros.eq(run.send_zeros),
+                decoders[lane].start.eq(run_start),
+                writers[lane].out_address.eq(record.out_address),
+                array.channels[lane].eq(record.channels),
+            ]
+            for part in (
+                readers[lane],
+                makers[lane],
+                requantisers[lane],
+                poolers[lane],
+                writers[lane],
+            ):
+                m.d.comb += [part.run.eq(run), part.start.eq(run_start)]
+            for part in (requantisers[lane], poolers[lane], writers[lane]):
+                m.d.comb += part.channels.eq(record.channels)
+        busy = [part.busy for parts in (readers, makers, writers) for part in parts]
+        m.d.comb += [
+            sequencer.run_busy.eq(Cat(*busy, ~array.idle).any()),
+            sequencer.drained.eq(~counters.busy & arbiter.idle),
+        ]
+
+        # Counters.
+        running = Signal()
+        with m.If(sequencer.run_dispatched):
+            m.d.sync += running.eq(1)
+        with m.Elif(sequencer.run_finished):
+            m.d.sync += running.eq(0)
+
+        def total(pulses: list[Signal]) -> Signal:
+            return sum((pulse for pulse in pulses[1:]), start=pulses[0])
+
+        grow = counters.increments
+        m.d.comb += [
+            counters.clear.eq(begin),
+            counters.finished.eq(sequencer.run_finished),
+            counters.address.eq(run.counters),
+            grow.cycles.eq(sequencer.run_dispatched | running),
+            grow.load_wait.eq(sequencer.load_wait),
+            grow.macs.eq(array.macs),
+            grow.gated.eq(array.gated),
+            grow.tokens.eq(total([maker.tokens_sent for maker in makers])),
+            grow.starved.eq(Mux(running, array.starved, 0)),
+            grow.ring_full.eq(array.ring_full),
+            grow.conflict.eq(array.conflict),
+            grow.fifo_full.eq(total([maker.blocked for maker in makers])),
+            grow.memory_wait.eq(
+                total(
+                    [
+                        reader.busy & decoder.i.ready & ~decoder.i.valid
+                        for reader, decoder in zip(readers, decoders, strict=True)
+                    ]
+                )
+            ),
+            grow.words_in.eq(total([reader.words_read for reader in readers])),
+            grow.words_out.eq(total([writer.words_written for writer in writers])),
+        ]
+
+        # Errors: the first one stops the machine.
+        with m.If(~self.error):
+            for lane in lanes:
+                with m.If(decoders[lane].error):
+                    self._stop(m, ErrorCode.ROW_LENGTH, run.layer, lane, 0)
+                with m.If(loaders[lane].error != ErrorCode.NONE):
+                    self._stop(
+                        m, loaders[lane].error, sequencer.load.layer, lane, loaders[lane].position
+                    )
+            with m.If(sequencer.unknown):
+                self._stop(m, ErrorCode.DESCRIPTOR, 0, 0, 0)
+        return m
+
+    def _stop(self, m: Module, code: object, layer: object, lane: int, position: object) -> None:
+        m.d.sync += [
+            self.error.eq(1),
+            self.error_code.eq(code),
+            self.error_layer.eq(layer),
+            self.error_lane.eq(lane),
+            self.error_position.eq(position),
+        ]
+
+    @staticmethod
+    def _connect_reader(m: Module, arbiter: Arbiter, client: int, part: RowReader) -> None:
+        connect(m, part.request, arbiter.read[client].request)
+        connect(m, arbiter.read[client].response, part.response)
