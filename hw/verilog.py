@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from amaranth.back import rtlil
+from amaranth.back import rtlil  # type: ignore[attr-defined]  # the stubs leave it out
 from amaranth.lib import wiring
 
 __all__ = ["merge_identical_modules", "split_modules", "to_verilog"]

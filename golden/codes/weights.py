@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -246,8 +247,7 @@ def _read_table(reader: BitReader, lengths: int, limit: int) -> tuple[Int64Array
 # --- a column of the hardware ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class ColumnRow:
+class ColumnRow(NamedTuple):
     """Weights of one processing element, PE(i, j), for a pass.
 
     Parameters
@@ -278,14 +278,14 @@ class ColumnStream:
         Weight codes as the multiplier takes them, shape ``(k,)``, ``k`` 0 to 256; see
         ``golden.multipliers.encode``.
     rows
-        One a lane.
+        One :class:`ColumnRow` (or a plain tuple like it) a lane.
     """
 
     bias: npt.NDArray[np.integer]
     scale: npt.NDArray[np.integer]
     shift: npt.NDArray[np.integer]
     codebook: npt.NDArray[np.integer]
-    rows: Sequence[ColumnRow]
+    rows: Sequence[ColumnRow | tuple[int, npt.NDArray[np.integer], npt.NDArray[np.integer]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,8 +337,8 @@ def column_tables(streams: Sequence[ColumnStream], config: Config) -> ColumnTabl
     for stream in streams:
         if not np.array_equal(_codebook(stream, config), codebook):
             raise ValueError("loads that share tables must have the same codebook")
-        for row in stream.rows:
-            runs, symbols = zero_runs(row.positions, row.indices, fmt)
+        for _, positions, indices in stream.rows:
+            runs, symbols = zero_runs(positions, indices, fmt)
             symbols = symbols[symbols >= 0]
             if symbols.size and symbols.max() >= codebook.size:
                 raise ValueError(f"indices must be in 0..{codebook.size - 1}, not {symbols.max()}")
@@ -403,11 +403,11 @@ def encode_column(
         writer.write(codes.codebook.size, SYMBOLS_BITS)
         writer.write_many(codes.index_lengths, LENGTH_BITS)
         writer.write_many(codes.codebook, config.weight_code_bits)
-    for row in stream.rows:
-        runs, symbols = zero_runs(row.positions, row.indices, fmt)
-        if not 0 <= row.groups < 1 << GROUPS_BITS or runs.size >= 1 << PAIRS_BITS:
-            raise ValueError(f"{row.groups} groups, {runs.size} pairs are too many for a load")
-        writer.write_many([row.groups, runs.size], [GROUPS_BITS, PAIRS_BITS])
+    for groups, positions, indices in stream.rows:
+        runs, symbols = zero_runs(positions, indices, fmt)
+        if not 0 <= groups < 1 << GROUPS_BITS or runs.size >= 1 << PAIRS_BITS:
+            raise ValueError(f"{groups} groups, {runs.size} pairs are too many for a load")
+        writer.write_many([groups, runs.size], [GROUPS_BITS, PAIRS_BITS])
         writer.write_many(*_pair_fields(runs, symbols, codes.run_lengths, codes.index_lengths))
     return writer.to_bytes(config.port_bits)
 

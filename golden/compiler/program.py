@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from thresher.golden.inference import Inference, infer
 
 from thresher.golden.codes.rlc import rlc_decode_map, rlc_encode_map
 from thresher.golden.codes.weights import ColumnStream, encode_column
@@ -26,6 +25,7 @@ from thresher.golden.descriptors import (
     Kind,
     Pool,
 )
+from thresher.golden.inference import Inference, infer
 from thresher.golden.multipliers import encode, represent
 from thresher.golden.network import CompressedNetwork, check_accumulators
 

@@ -1,1 +1,1 @@
-"""From dense weights to a compressed network: prune, share, quantise, code."""
+"""From a dense network to a compressed one: prune, share, quantise, and count the bytes."""
