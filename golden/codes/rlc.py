@@ -233,7 +233,7 @@ def rlc_encode_row(values: npt.ArrayLike, fmt: RLCFormat) -> list[int]:
     Examples
     --------
     >>> [hex(word) for word in rlc_encode_row([0, 0, 7, 0, -1, 0], EYERISS)]
-    ['0x80001fffe00000e2']
+    ['0x800003fffc2000e2']
     """
     array = np.asarray(values)
     if array.ndim != 1:
@@ -266,7 +266,7 @@ def rlc_decode_row(words: Sequence[int], count: int, fmt: RLCFormat) -> Int64Arr
 
     Examples
     --------
-    >>> rlc_decode_row([0x80001FFFE00000E2], 6, EYERISS).tolist()
+    >>> rlc_decode_row([0x800003FFFC2000E2], 6, EYERISS).tolist()
     [0, 0, 7, 0, -1, 0]
     """
     row: Int64Array = _unpack(
