@@ -1,0 +1,420 @@
+"""Reference inference: every layer's exact output, and what computing it costs.
+
+Sums are formed by floating-point matrix products, in the narrowest format in which they are
+proven exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from thresher.golden.codes.huffman import code_lengths, coded_bits, entropy_bits
+from thresher.golden.codes.rlc import RLCFormat
+from thresher.golden.codes.weights import WeightFormat, zero_runs
+from thresher.golden.config import MultiplierKind
+from thresher.golden.multipliers import represent
+from thresher.golden.network import (
+    AveragePool,
+    CompressedNetwork,
+    Convolution,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool,
+    Range,
+    WeightedLayer,
+)
+from thresher.golden.requantise import requantise
+
+__all__ = ["Inference", "LayerCounts", "Macs", "StreamSize", "infer", "seen_by", "weight_stream"]
+
+Int64Array = npt.NDArray[np.int64]
+
+_BATCH_VALUES = 1 << 21  # values of the largest matrix of a batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Macs:
+    """Multiplications, by which of them have an operand that is not zero.
+
+    Parameters
+    ----------
+    dense
+        All of them.
+    weights
+        Those whose weight is not zero.
+    activations
+        Those whose activation is not zero.
+    both
+        Those of which neither is.
+    """
+
+    dense: int = 0
+    weights: int = 0
+    activations: int = 0
+    both: int = 0
+
+    def __add__(self, other: Macs) -> Macs:
+        return Macs(**{item.name: _sum(self, other, item.name) for item in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSize:
+    """Size of weights or activations in memory.
+
+    Parameters
+    ----------
+    values, nonzero
+        Numbers of values, and of those that are not zero.
+    bytes_dense
+        Each value in whole bytes.
+    bytes_coded
+        As coded: weights by ``encode_layer``; activations as run-length words, with headers.
+    bytes_entropy
+        Shannon's bound for the runs and the values (weights: indices) that are coded.
+    """
+
+    values: int = 0
+    nonzero: int = 0
+    bytes_dense: int = 0
+    bytes_coded: int = 0
+    bytes_entropy: float = 0.0
+
+    def __add__(self, other: StreamSize) -> StreamSize:
+        return StreamSize(**{item.name: _sum(self, other, item.name) for item in fields(self)})
+
+    @property
+    def density(self) -> float:
+        """Part of the values that is not zero."""
+        return self.nonzero / self.values if self.values else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCounts:
+    """Costs of a layer for all inputs together.
+
+    Parameters
+    ----------
+    macs
+        Multiplications; one by a padded position is one by an activation of value zero.
+    macs_in_bounds
+        The same without padded positions.
+    weights
+        The weights, once.
+    inputs, outputs
+        The activations.
+    """
+
+    macs: Macs = Macs()
+    macs_in_bounds: Macs = Macs()
+    weights: StreamSize = StreamSize()
+    inputs: StreamSize = StreamSize()
+    outputs: StreamSize = StreamSize()
+
+    def __add__(self, other: LayerCounts) -> LayerCounts:
+        return LayerCounts(**{item.name: _sum(self, other, item.name) for item in fields(self)})
+
+
+def _sum(one: object, other: object, name: str) -> Any:
+    return getattr(one, name) + getattr(other, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """Result of :func:`infer`.
+
+    Parameters
+    ----------
+    outputs
+        int64 arrays (n, channels, height, width) of the layers that were kept, by name.
+    counts
+        Costs by layer.
+    """
+
+    outputs: Mapping[str, Int64Array]
+    counts: Mapping[str, LayerCounts]
+
+    @property
+    def total(self) -> LayerCounts:
+        """Sum of all layers' costs."""
+        return sum(self.counts.values(), start=LayerCounts())
+
+
+def seen_by(network: CompressedNetwork, multiplier: MultiplierKind) -> CompressedNetwork:
+    """Return the network as a multiplier sees it: with represented codebooks.
+
+    The nearest representable weight does not depend on the width of a weight that fits.
+    """
+    kind = MultiplierKind(multiplier)
+    if kind in {MultiplierKind.EXACT, MultiplierKind.LUT}:
+        return network
+    return network.with_codebooks(
+        {
+            layer.name: represent(layer.codebook, kind, 9)
+            for layer in network.layers
+            if isinstance(layer, WeightedLayer)
+        }
+    )
+
+
+def infer(
+    network: CompressedNetwork,
+    inputs: npt.ArrayLike,
+    multiplier: MultiplierKind | None = None,
+    *,
+    keep: Collection[str] | None = None,
+    rlc: RLCFormat | None = None,
+) -> Inference:
+    """Run a network on its inputs, exactly.
+
+    Parameters
+    ----------
+    network
+        The network.
+    inputs
+        Integers of shape (n, channels, height, width), within the network's ``input_range``.
+    multiplier
+        The multiplier that sees the weights; the network's own if None.
+    keep
+        Names of the layers whose outputs are returned; all if None.
+    rlc
+        Format of coded activations; pairs of 5-bit runs and 9-bit values (wider values if a
+        layer's range needs them) in 64-bit words if None.
+
+    Returns
+    -------
+    inference
+        Outputs and counts. Coded activations are those of a machine of one lane.
+
+    Raises
+    ------
+    TypeError
+        If the inputs are not of an integer type.
+    ValueError
+        If the shape is wrong or a value is out of range.
+    """
+    array = np.asarray(inputs)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"inputs must be integers, not {array.dtype}")
+    if array.ndim != 4 or array.shape[1:] != network.input_shape:
+        expected = ", ".join(str(size) for size in network.input_shape)
+        raise ValueError(f"inputs must have shape (n, {expected}), not {array.shape}")
+    low, high = network.input_range
+    for value in (int(array.min()), int(array.max())) if array.size else ():
+        if not low <= value <= high:
+            raise ValueError(f"inputs must be in {low}..{high}, not {value}")
+    kept = {layer.name for layer in network.layers} if keep is None else set(keep)
+    for name in kept:
+        network.layer(name)
+
+    seen = seen_by(network, network.multiplier if multiplier is None else multiplier)
+    shapes, ranges = seen.shapes(), seen.ranges()
+    parts: dict[str, list[Int64Array]] = {name: [] for name in kept}
+    sizes = {name: _ActivationSize(ranges[name], rlc) for name in shapes}
+    nonzeros = {name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()}
+    batch = max(1, _BATCH_VALUES // max(_matrix_values(layer, shapes) for layer in seen.layers))
+    for first, last in pairwise([*range(0, len(array), batch), len(array)]):
+        maps = {"input": array[first:last].astype(np.int64)}
+        for layer in seen.layers:
+            (source,) = layer.inputs
+            maps[layer.name] = _forward(layer, maps[source], ranges[source])
+        for name, values in maps.items():
+            sizes[name].add(values)
+            nonzeros[name] += np.count_nonzero(values, axis=0)
+            if name in kept:
+                parts[name].append(values)
+
+    counts = {}
+    for layer in seen.layers:
+        (source,) = layer.inputs
+        macs = macs_in_bounds = Macs()
+        weights = StreamSize()
+        if isinstance(layer, WeightedLayer):
+            macs, macs_in_bounds = _count_macs(layer, nonzeros[source], len(array))
+            weights = weight_stream(layer)
+        counts[layer.name] = LayerCounts(
+            macs=macs,
+            macs_in_bounds=macs_in_bounds,
+            weights=weights,
+            inputs=sizes[source].size(),
+            outputs=sizes[layer.name].size(),
+        )
+    empty = {name: np.zeros((0, *shapes[name]), dtype=np.int64) for name in kept}
+    outputs = {
+        layer.name: np.concatenate([empty[layer.name], *parts[layer.name]])
+        for layer in seen.layers
+        if layer.name in kept
+    }
+    return Inference(outputs=outputs, counts=counts)
+
+
+def weight_stream(layer: WeightedLayer, fmt: WeightFormat | None = None) -> StreamSize:
+    """Return the size of a layer's weights: as int8, as coded, and Shannon's bound."""
+    fmt = fmt or WeightFormat()
+    positions = np.flatnonzero(layer.dense_weights())
+    runs, symbols = zero_runs(positions, layer.weights.ravel()[positions], fmt)
+    histograms = np.bincount(runs), np.bincount(symbols[symbols >= 0])
+    coded = sum(coded_bits(counts, code_lengths(counts, fmt.code_bits)) for counts in histograms)
+    return StreamSize(
+        values=layer.weights.size,
+        nonzero=positions.size,
+        bytes_dense=layer.weights.size,
+        bytes_coded=(coded + 7) // 8,
+        bytes_entropy=sum(entropy_bits(counts) for counts in histograms) / 8,
+    )
+
+
+def _forward(layer: Layer, values: Int64Array, allowed: Range) -> Int64Array:
+    match layer:
+        case Convolution():
+            return _requantised(layer, _convolve(layer, values, allowed))
+        case Linear():
+            flat = values.reshape(len(values), -1)
+            dtype = _exact_dtype(layer, allowed)
+            sums = flat.astype(dtype) @ layer.dense_weights().T.astype(dtype)
+            return _requantised(layer, sums[:, :, None, None])
+        case MaxPool():
+            return np.asarray(_windows(layer, values, np.iinfo(np.int64).min).max(axis=(4, 5)))
+        case AveragePool():
+            sums = _windows(layer, values, 0).sum(axis=(4, 5))
+            return requantise(sums, layer.scale, layer.shift, layer.rounding)
+        case Flatten():
+            return values.reshape(len(values), -1, 1, 1)
+        case _:
+            raise TypeError(f"layer {layer.name!r}: no inference for {type(layer).__name__}")
+
+
+def _requantised(layer: WeightedLayer, sums: npt.NDArray[np.floating]) -> Int64Array:
+    acc = sums.astype(np.int64)
+    acc += layer.bias[:, None, None]
+    scale, shift = layer.scale[:, None, None], layer.shift[:, None, None]
+    return requantise(acc, scale, shift, layer.rounding, layer.clip)
+
+
+def _exact_dtype(layer: WeightedLayer, allowed: Range) -> type[np.floating]:
+    """Return a floating-point type in which no partial sum is ever rounded."""
+    magnitudes = np.abs(layer.dense_weights()).reshape(layer.out_channels, -1).sum(axis=1)
+    bound = int(magnitudes.max()) * max(abs(allowed[0]), abs(allowed[1]))
+    if bound >= 1 << 53:
+        raise ValueError(f"layer {layer.name!r}: sums must be below 2^53, not {bound}")
+    return np.float32 if bound < 1 << 24 else np.float64
+
+
+def _padded(padding: tuple[int, int, int, int], values: npt.NDArray, fill: int) -> npt.NDArray:
+    top, left, bottom, right = padding
+    around = [(0, 0)] * (values.ndim - 2) + [(top, bottom), (left, right)]
+    return np.pad(values, around, constant_values=fill) if any(padding) else values
+
+
+def _windows(layer: MaxPool | AveragePool, values: Int64Array, fill: int) -> Int64Array:
+    views = sliding_window_view(_padded(layer.padding, values, fill), layer.kernel, axis=(2, 3))
+    return views[:, :, :: layer.stride[0], :: layer.stride[1]]
+
+
+def _taps(layer: Convolution, maps: npt.NDArray) -> npt.NDArray:
+    """Return a view (..., out height, out width, kernel height, kernel width)."""
+    views = sliding_window_view(_padded(layer.padding, maps, 0), layer.extent, axis=(-2, -1))
+    (stride_y, stride_x), (dilation_y, dilation_x) = layer.stride, layer.dilation
+    return views[..., ::stride_y, ::stride_x, ::dilation_y, ::dilation_x]
+
+
+def _convolve(layer: Convolution, values: Int64Array, allowed: Range) -> npt.NDArray[np.floating]:
+    dtype = _exact_dtype(layer, allowed)
+    taps = _taps(layer, values.astype(dtype))
+    count, _, height, width = taps.shape[:4]
+    columns = taps.transpose(0, 1, 4, 5, 2, 3).reshape(count, layer.groups, -1, height * width)
+    weights = layer.dense_weights().astype(dtype)
+    sums = np.matmul(weights.reshape(layer.groups, -1, columns.shape[2]), columns)
+    return np.asarray(sums.reshape(count, layer.out_channels, height, width))
+
+
+def _matrix_values(layer: Layer, shapes: Mapping[str, tuple[int, int, int]]) -> int:
+    """Return the size of the largest array of a layer, for one input."""
+    _, height, width = shapes[layer.name]
+    channels, rows, columns = shapes[layer.inputs[0]]
+    taps = layer.kernel[0] * layer.kernel[1] if isinstance(layer, Convolution) else 1
+    return max(channels * rows * columns, channels * taps * height * width)
+
+
+def _count_macs(layer: WeightedLayer, nonzeros: Int64Array, count: int) -> tuple[Macs, Macs]:
+    """Count by tap: how many of its activations are not zero, how many of its weights."""
+    if isinstance(layer, Convolution):
+        taps = _taps(layer, nonzeros)
+        positions = taps.shape[1] * taps.shape[2] * count
+        inside = _taps(layer, np.full_like(nonzeros, count)).sum(axis=(1, 2))
+        active = taps.sum(axis=(1, 2))
+        fan_out = layer.out_channels // layer.groups
+    else:
+        active = nonzeros.ravel()
+        positions, inside = count, np.full_like(active, count)
+        fan_out = layer.out_channels
+    used = np.count_nonzero(
+        layer.dense_weights().reshape(-1, fan_out, *layer.weights.shape[1:]), axis=1
+    ).reshape(active.shape)
+    activations, both = int(active.sum()) * fan_out, int((active * used).sum())
+    return (
+        Macs(
+            dense=layer.weights.size * positions,
+            weights=int(used.sum()) * positions,
+            activations=activations,
+            both=both,
+        ),
+        Macs(
+            dense=int(inside.sum()) * fan_out,
+            weights=int((inside * used).sum()),
+            activations=activations,
+            both=both,
+        ),
+    )
+
+
+class _ActivationSize:
+    """Size of a layer's activations, gathered batch by batch."""
+
+    def __init__(self, values: Range, fmt: RLCFormat | None) -> None:
+        self.low, high = values
+        width = max(_bits(self.low), _bits(high)) + 1
+        self.fmt = fmt or RLCFormat(value_bits=max(9, width))
+        self.value_bytes = (width - (self.low >= 0) + 7) // 8 or 1
+        self.runs = np.zeros(self.fmt.max_run + 1, dtype=np.int64)
+        self.values = np.zeros(max(high, 0) - min(self.low, 0) + 1, dtype=np.int64)
+        self.count = self.words = 0
+
+    def add(self, maps: Int64Array) -> None:
+        """Count rows of (input, row), each of (position, channel)."""
+        rows = maps.transpose(0, 2, 3, 1).reshape(maps.shape[0] * maps.shape[2], -1)
+        places = np.flatnonzero(rows)
+        row = places // rows.shape[1]
+        zeros = places - row * rows.shape[1]  # before it, in its row
+        zeros[1:] -= np.where(row[1:] == row[:-1], zeros[:-1] + 1, 0)
+        longer, runs = np.divmod(zeros, self.fmt.max_run + 1)
+        extra = int(longer.sum())
+        self.runs += np.bincount(runs, minlength=self.runs.size)
+        self.runs[-1] += extra
+        zero = -min(self.low, 0)
+        self.values += np.bincount(rows.ravel()[places] + zero, minlength=self.values.size)
+        self.values[zero] += extra
+        pairs = np.bincount(row, weights=longer + 1, minlength=len(rows)).astype(np.int64)
+        self.words += int((-(-pairs // self.fmt.pairs)).sum()) + len(rows)
+        self.count += maps.size
+
+    def size(self) -> StreamSize:
+        zero = -min(self.low, 0)
+        return StreamSize(
+            values=self.count,
+            nonzero=int(self.values.sum() - self.values[zero]),
+            bytes_dense=self.count * self.value_bytes,
+            bytes_coded=self.words * self.fmt.word_bits // 8,
+            bytes_entropy=(entropy_bits(self.runs) + entropy_bits(self.values)) / 8,
+        )
+
+
+def _bits(value: int) -> int:
+    return (value if value >= 0 else -value - 1).bit_length()
