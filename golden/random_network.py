@@ -1,0 +1,225 @@
+"""Random small networks and inputs, for tests: every kind of layer, every extreme."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.descriptors import Rounding
+from thresher.golden.network import (
+    AveragePool,
+    CompressedNetwork,
+    Convolution,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool,
+    Range,
+    Shape,
+    WeightedLayer,
+    accumulator_bound,
+)
+
+__all__ = ["random_inputs", "random_network"]
+
+Int64Array = npt.NDArray[np.int64]
+Kinds = tuple[str, ...]
+
+_KINDS: Kinds = ("convolution", "convolution", "linear", "max", "average", "flatten")
+_RANGES: tuple[Range, ...] = ((0, 255), (-256, 255), (-128, 127), (0, 15), (-256, 0), (-40, 90))
+_DENSITIES = (0.0, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0)
+
+
+def random_network(
+    rng: np.random.Generator,
+    *,
+    layers: int | None = None,
+    channels: int = 8,
+    size: int = 12,
+    weight_bits: int = 8,
+    kinds: Kinds = _KINDS,
+    pool_first: bool = False,
+) -> CompressedNetwork:
+    """Return a random chain of layers.
+
+    Strides are 1 to 3, dilations 1 to 2, groups any divisor (depthwise included), densities 0 to
+    1, codebooks 1 to 256 entries, ranges within 9 signed bits, rounding any. A layer's scale
+    is chosen so that its outputs fill its clip range without all being clipped.
+
+    Parameters
+    ----------
+    rng
+        Decides everything.
+    layers
+        Number of layers, 1 to 4 at random if None.
+    channels, size
+        Greatest number of channels, and greatest height and width of the input.
+    weight_bits
+        Width of a weight, 2 to 9.
+    kinds
+        Kinds to draw from: convolution, linear, max, average, flatten.
+    pool_first
+        Whether a pooling or flattening may be first, or follow another.
+
+    Examples
+    --------
+    >>> network = random_network(np.random.default_rng(1), layers=3)
+    >>> len(network.layers), len(random_inputs(np.random.default_rng(2), network, 5))
+    (3, 5)
+    """
+    weighted = tuple(kind for kind in kinds if kind in {"convolution", "linear"})
+    shape: Shape = (
+        int(rng.integers(1, channels + 1)),
+        int(rng.integers(1, size + 1)),
+        int(rng.integers(1, size + 1)),
+    )
+    values = input_range = _RANGES[rng.integers(len(_RANGES))]
+    count = int(rng.integers(1, 5)) if layers is None else layers
+    input_shape, source, after_weights = shape, "input", False
+    chain: list[Layer] = []
+    for number in range(count):
+        kind = str(rng.choice(kinds if after_weights or pool_first else weighted or kinds))
+        name = f"{kind}{number + 1}"
+        place: dict[str, Any] = {"name": name, "inputs": (source,)}
+        layer: Layer
+        match kind:
+            case "convolution":
+                layer = _scaled(rng, _convolution(rng, place, shape, channels, weight_bits), values)
+            case "linear":
+                layer = _scaled(rng, _linear(rng, place, shape, channels, weight_bits), values)
+            case "max" | "average":
+                layer = _pool(rng, place, shape, kind)
+            case "flatten":
+                layer = Flatten(name=name, inputs=(source,))
+            case _:
+                raise ValueError(f"kinds must be of {sorted(set(_KINDS))}, not {kind!r}")
+        chain.append(layer)
+        shape, values = layer.output_shape(shape), layer.output_range(values)
+        source, after_weights = name, kind in weighted
+    return CompressedNetwork(
+        name="random", input_shape=input_shape, input_range=input_range, layers=tuple(chain)
+    )
+
+
+def random_inputs(rng: np.random.Generator, network: CompressedNetwork, count: int) -> Int64Array:
+    """Return random inputs of shape (count, channels, height, width), each of its own density."""
+    low, high = network.input_range
+    values = rng.integers(low, high, size=(count, *network.input_shape), endpoint=True)
+    density = rng.choice(_DENSITIES, size=count)[:, None, None, None]
+    is_zero = (rng.random(values.shape) >= density) & (low <= 0 <= high)
+    return np.where(is_zero, 0, values)
+
+
+def _weights(rng: np.random.Generator, shape: tuple[int, ...], weight_bits: int) -> dict[str, Any]:
+    """Draw a codebook and indices of a random density."""
+    half = 1 << weight_bits - 1
+    most = min(256, 2 * half)
+    entries = int(rng.choice([1, 2, 3, 16, most, int(rng.integers(1, most + 1))]))
+    codebook = rng.permutation(np.arange(-half, half))[: min(entries, most)]
+    zeros = np.flatnonzero(codebook == 0)
+    if not zeros.size and rng.random() < 0.8:  # else there is no zero weight
+        codebook[0] = 0
+        zeros = np.array([0])
+    weights = rng.integers(len(codebook), size=shape)
+    if zeros.size:
+        weights = np.where(rng.random(shape) < rng.choice(_DENSITIES), weights, zeros[0])
+    return {"codebook": codebook, "weights": weights.astype(np.uint8)}
+
+
+def _constants(rng: np.random.Generator, out: int) -> dict[str, Any]:
+    """Draw what does not depend on the weights; the scale is left to :func:`_scaled`."""
+    return {
+        "bias": rng.integers(-2000, 2001, size=out),
+        "scale": np.ones(out, dtype=np.int64),
+        "shift": np.zeros(out, dtype=np.int64),
+        "rounding": Rounding(int(rng.integers(len(Rounding)))),
+        "clip": _RANGES[rng.integers(len(_RANGES))],
+    }
+
+
+def _scaled(rng: np.random.Generator, layer: WeightedLayer, values: Range) -> WeightedLayer:
+    """Return the layer with scales for which typical sums fill the clip range."""
+    typical = max(1.0, max(map(abs, accumulator_bound(layer, values))) ** 0.75)
+    ratio = max(map(abs, layer.clip)) / typical * 2.0 ** rng.uniform(-1, 2, layer.out_channels)
+    if rng.random() < 0.2:  # powers of two, so that exact halves occur
+        ratio = 2.0 ** np.floor(np.log2(ratio))
+    bits = int(rng.choice([2, 8, 16, 24, 31]))
+    shift = np.clip(bits - 1 - np.floor(np.log2(ratio)), 0, 63).astype(np.int64)
+    scale = np.minimum(np.floor(ratio * 2.0**shift), (1 << 31) - 1).astype(np.int64)
+    return replace(layer, scale=np.maximum(scale, 1), shift=shift)
+
+
+def _convolution(
+    rng: np.random.Generator, place: dict[str, Any], shape: Shape, channels: int, weight_bits: int
+) -> Convolution:
+    divisors = [number for number in range(1, shape[0] + 1) if shape[0] % number == 0]
+    groups = int(rng.choice([1, 1, shape[0], int(rng.choice(divisors))]))
+    out = groups * int(rng.integers(1, max(1, channels // groups) + 1))
+    dilation, stride, kernel, padding = [], [], [], []
+    for length in shape[1:]:
+        step = int(rng.choice([1, 1, 2]))
+        taps = int(rng.integers(1, 6))
+        extent = (taps - 1) * step + 1
+        before, after = (int(rng.choice([0, int(rng.integers(extent))])) for _ in range(2))
+        if length + before + after < extent:
+            taps = extent = step = 1
+            before = after = 0
+        dilation.append(step)
+        stride.append(int(rng.integers(1, 4)))
+        kernel.append(taps)
+        padding.append((before, after))
+    parts = {
+        **_weights(rng, (out, shape[0] // groups, *kernel), weight_bits),
+        **_constants(rng, out),
+        **place,
+        "stride": tuple(stride),
+        "padding": (padding[0][0], padding[1][0], padding[0][1], padding[1][1]),
+        "dilation": tuple(dilation),
+        "groups": groups,
+    }
+    return Convolution(**parts)
+
+
+def _linear(
+    rng: np.random.Generator, place: dict[str, Any], shape: Shape, channels: int, weight_bits: int
+) -> Linear:
+    out = int(rng.integers(1, 2 * channels + 1))
+    parts = {
+        **_weights(rng, (out, shape[0] * shape[1] * shape[2]), weight_bits),
+        **_constants(rng, out),
+        **place,
+    }
+    return Linear(**parts)
+
+
+def _pool(
+    rng: np.random.Generator, place: dict[str, Any], shape: Shape, kind: str
+) -> MaxPool | AveragePool:
+    kernel, stride, padding = [], [], []
+    for length in shape[1:]:
+        window = int(rng.integers(1, 4))
+        before, after = (int(rng.choice([0, int(rng.integers(window))])) for _ in range(2))
+        if length + before + after < window:
+            window, before, after = length, 0, 0
+        kernel.append(window)
+        stride.append(int(rng.integers(1, 4)))
+        padding.append((before, after))
+    windows = (kernel[0], kernel[1])
+    strides = (stride[0], stride[1])
+    around = (padding[0][0], padding[1][0], padding[0][1], padding[1][1])
+    if kind == "max":
+        return MaxPool(**place, kernel=windows, stride=strides, padding=around)
+    shift = int(rng.integers(8, 24))
+    return AveragePool(
+        **place,
+        kernel=windows,
+        stride=strides,
+        padding=around,
+        # Rounded down, so that a mean stays in the range of its values.
+        scale=(1 << shift) // (windows[0] * windows[1]),
+        shift=shift,
+        rounding=Rounding(int(rng.integers(len(Rounding)))),
+    )
