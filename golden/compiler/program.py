@@ -238,11 +238,15 @@ def _next_work(stages: list[Stage], name: str, channels: int, *, skip_zeros: boo
 def _column_streams(part: Pass, config: Config, network: CompressedNetwork) -> list[bytes]:
     stage = part.stage
     codes = encode(stage.codebook, network.multiplier, config.weight_bits)
+    ends = np.cumsum(part.tap_counts(config.lanes).T.ravel())  # taps lie by column, then by row
+    elements = [
+        slice(end - size, end) for end, size in zip(ends, np.diff(ends, prepend=0), strict=True)
+    ]
     streams = []
     for column, outputs in enumerate(part.columns):
         rows = []
         for row in range(config.lanes):
-            mine = (part.column_of == column) & (part.rows == row)
+            mine = elements[column * config.lanes + row]
             rows.append((part.groups[row], part.position[mine], part.taps.index[mine]))
         streams.append(
             encode_column(
@@ -327,8 +331,8 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
 class _Writer:
     """Records of the program, in order, with what they refer to laid out in memory."""
 
-    def __init__(self, config: Config, layout: _Layout, skip: Skip) -> None:
-        self.config, self.layout, self.skip = config, layout, skip
+    def __init__(self, config: Config, layout: _Layout, skip: Skip, inputs: int) -> None:
+        self.config, self.layout, self.skip, self.inputs = config, layout, skip, inputs
         self.rings = _Rings(config)
         self.loads: list[list[int]] = []
         self.needs: list[int] = []
@@ -375,7 +379,6 @@ class _Writer:
         source: StoredMap,
         result: StoredMap,
         segment: int,
-        inputs: int,
     ) -> None:
         number = len(self.runs)
         counters = self.layout.reserve(len(COUNTERS))
@@ -386,7 +389,7 @@ class _Writer:
                 **bases,
                 "needs": number + 1,
                 "layer": number,
-                "maps": inputs,
+                "maps": self.inputs,
                 "counters": counters,
                 "out_pitch": result.pitches[segment],
             }
@@ -483,7 +486,7 @@ def compile_network(
         for stage in stages
     ]
     layout = _Layout(config)
-    writer = _Writer(config, layout, skip)
+    writer = _Writer(config, layout, skip, count)
     maps: dict[str, StoredMap] = {}
     values = values.astype(np.int64)
     linear_first = stages[0].in_shape[1:] == stages[0].extent and stages[0].padding == (0, 0)
@@ -509,7 +512,7 @@ def compile_network(
         maps[stage.result] = result
         for segment, part in enumerate(passes):
             bases = writer.add_load(part, _column_streams(part, config, network))
-            writer.add_run(part, bases, source, result, segment, count)
+            writer.add_run(part, bases, source, result, segment)
         all_passes += passes
 
     words = writer.words()
