@@ -1,0 +1,183 @@
+"""Accumulators of a processing element: two banks, added to and drained at the same time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+
+__all__ = ["Accumulators", "access_layout"]
+
+
+def access_layout(config: Config) -> data.StructLayout:
+    """A request for the accumulator at ``address``."""
+    return data.StructLayout({"valid": unsigned(1), "address": unsigned(config.offset_bits)})
+
+
+class Accumulators(wiring.Component):
+    """Add a product to one accumulator, and read and zero another, in every cycle.
+
+    The lowest address bit chooses the bank. A bank has one read port and one write port, neither
+    transparent; an addition takes the sum of the two before it when they hit its address.
+    Not forwarded, because a row is drained only when no addition to it is under way, and reused
+    only after that: from ``add`` to ``drain`` within two cycles, and the other way round.
+
+    Timing contract
+    ---------------
+    Latency
+        ``add`` in cycle ``t`` wants its ``product`` in cycle ``t + 1``; the sum is written at the
+        end of cycle ``t + 2``. ``drain`` in cycle ``t`` gives ``word`` in cycle ``t + 1`` and
+        zeroes the accumulator at the end of cycle ``t + 2``.
+    Throughput
+        One addition a cycle, on any addresses. One drained word a cycle, except those in which
+        ``add`` wants the same bank: ``conflict`` is high and ``drain`` is not served.
+    Combinational paths
+        ``add`` and ``drain`` to ``conflict``.
+    Reset
+        Accumulators are zero after power-up; a reset does not zero them, but ``clear`` does.
+
+    Parameters
+    ----------
+    config
+        Widths and depths.
+
+    Members
+    -------
+    add : ``In(access_layout(config))``
+        Add to this accumulator.
+    product : ``In(signed(activation_bits + weight_bits))``
+        What to add, one cycle after ``add``.
+    drain : ``In(access_layout(config))``
+        Read this accumulator and make it zero.
+    conflict : ``Out(1)``
+        ``drain`` must wait.
+    word : ``Out(signed(accumulator_bits))``
+        The accumulator that was drained in the cycle before.
+    word_valid : ``Out(1)``
+        There was one.
+    clear : ``In(1)``
+        Zero all accumulators, beginning with the next cycle, one address of each bank a cycle.
+    clearing : ``Out(1)``
+        That is going on; ``add`` and ``drain`` must not be used.
+    idle : ``Out(1)``
+        No addition is under way.
+    """
+
+    add: data.View[data.StructLayout]
+    product: Signal
+    drain: data.View[data.StructLayout]
+    conflict: Signal
+    word: Signal
+    word_valid: Signal
+    clear: Signal
+    clearing: Signal
+    idle: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "add": In(access_layout(config)),
+                "product": In(signed(config.activation_bits + config.weight_bits)),
+                "drain": In(access_layout(config)),
+                "conflict": Out(1),
+                "word": Out(signed(config.accumulator_bits)),
+                "word_valid": Out(1),
+                "clear": In(1),
+                "clearing": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        access = access_layout(self.config)
+        word = signed(self.config.accumulator_bits)
+
+        # State: the addition whose word is read, whose sum is written, and the one before;
+        # the drained word that is read, and the one that is zeroed; the sweep.
+        adding: Any = Signal(access)
+        writing: Any = Signal(access)
+        written: Any = Signal(access)
+        hits_writing = Signal()
+        hits_written = Signal()
+        sum_writing = Signal(word)
+        sum_written = Signal(word)
+        reading: Any = Signal(access)
+        zeroing: Any = Signal(access)
+        sweep = Signal(self.config.offset_bits - 1)
+
+        # Request stage: additions go first.
+        m.d.comb += self.conflict.eq(
+            self.add.valid & self.drain.valid & (self.add.address[0] == self.drain.address[0])
+        )
+        m.d.sync += [
+            adding.eq(self.add),
+            hits_writing.eq(adding.valid & (adding.address == self.add.address)),
+            hits_written.eq(writing.valid & (writing.address == self.add.address)),
+            reading.address.eq(self.drain.address),
+            reading.valid.eq(self.drain.valid & ~self.conflict),
+        ]
+
+        # Banks.
+        read_words: list[Signal] = []
+        for bank in range(2):
+            memory: Memory = Memory(shape=word, depth=self.config.accumulator_depth // 2, init=[])
+            m.submodules[f"bank_{bank}"] = memory
+            read = memory.read_port()
+            write = memory.write_port()
+            is_added = Signal(name=f"is_added_{bank}")
+            m.d.comb += [
+                is_added.eq(self.add.valid & (self.add.address[0] == bank)),
+                read.addr.eq(Mux(is_added, self.add.address[1:], self.drain.address[1:])),
+            ]
+            with m.If(self.clearing):
+                m.d.comb += [write.en.eq(1), write.addr.eq(sweep)]
+            with m.Elif(writing.valid & (writing.address[0] == bank)):
+                m.d.comb += [
+                    write.en.eq(1),
+                    write.addr.eq(writing.address[1:]),
+                    write.data.eq(sum_writing),
+                ]
+            with m.Else():
+                m.d.comb += [
+                    write.en.eq(zeroing.valid & (zeroing.address[0] == bank)),
+                    write.addr.eq(zeroing.address[1:]),
+                ]
+            read_words.append(read.data)
+
+        # Addition stage: the freshest word of that address, and the product.
+        latest = Signal(word)
+        m.d.comb += latest.eq(Mux(adding.address[0], read_words[1], read_words[0]))
+        with m.If(hits_writing):
+            m.d.comb += latest.eq(sum_writing)
+        with m.Elif(hits_written):
+            m.d.comb += latest.eq(sum_written)
+        m.d.sync += [
+            sum_writing.eq(latest + self.product),
+            sum_written.eq(sum_writing),
+            writing.eq(adding),
+            written.eq(writing),
+            zeroing.eq(reading),
+        ]
+        m.d.comb += [
+            self.word.eq(Mux(reading.address[0], read_words[1], read_words[0])),
+            self.word_valid.eq(reading.valid),
+            self.idle.eq(~adding.valid & ~writing.valid),
+        ]
+
+        # Sweep.
+        with m.If(self.clearing):
+            m.d.sync += sweep.eq(sweep + 1)
+            with m.If(sweep == self.config.accumulator_depth // 2 - 1):
+                m.d.sync += self.clearing.eq(0)
+        with m.If(self.clear):
+            m.d.sync += [self.clearing.eq(1), sweep.eq(0)]
+            m.d.sync += [adding.valid.eq(0), writing.valid.eq(0)]
+            m.d.sync += [reading.valid.eq(0), zeroing.valid.eq(0)]
+        return m

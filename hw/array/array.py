@@ -1,0 +1,175 @@
+"""Array of processing elements: tokens travel east along rows, sums south along columns."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import RUN
+from thresher.hw.array.pe import PE
+from thresher.hw.layouts import (
+    pointer_write_layout,
+    record_layout,
+    tap_write_layout,
+    token_layout,
+)
+
+__all__ = ["Array"]
+
+
+class Array(wiring.Component):
+    """P x P processing elements; ``pe_r_c`` is in row r (input lane), column c (output lane).
+
+    All elements are one module; what differs, such as the row that a loader writes, is wired here.
+
+    Timing contract
+    ---------------
+    Latency
+        Element ``pe_r_c`` receives a token ``c`` cycles after the array; a word of ``pe_r_c``
+        needs a further ``P - 1 - r`` cycles down its column. See :class:`PE` for the rest.
+        Event counts come two cycles after their events.
+    Throughput
+        One token a cycle and lane, one sum a cycle and column.
+    Combinational paths
+        From the ready of the easternmost token register through all columns to ``tokens[r].ready``;
+        ``sums[c].ready`` through all rows of column ``c``. One level of logic an element.
+    Reset
+        As for :class:`PE`.
+
+    Parameters
+    ----------
+    config
+        Lanes, widths, depths, kind of the multiplier.
+
+    Members
+    -------
+    tokens : ``In(stream.Signature(token_layout(config))).array(P)``
+        Tokens of each row.
+    sums : ``Out(stream.Signature(signed(accumulator_bits))).array(P)``
+        Sums of each column, row after row, positions in order, channels innermost.
+    tap, pointer : ``In(tap_write_layout(config)).array(P)``, likewise ``pointer_write_layout``
+        Writes of each column's loader; ``row`` selects the element.
+    channels : ``In(16).array(P)``
+        Channels of each column.
+    run : ``In(record_layout(RUN))``
+        The run; stable from ``start`` until ``idle``.
+    start, clear : ``In(1)``
+        A run starts; drop everything and zero the accumulators.
+    clearing : ``Out(1)``
+        Accumulators are being zeroed.
+    macs, gated, starved, ring_full, conflict : ``Out(range(P * P + 1))``
+        Number of elements with that event.
+    idle : ``Out(1)``
+        All elements are idle.
+    """
+
+    tokens: list[stream.Interface]
+    sums: list[stream.Interface]
+    tap: list[data.View[data.StructLayout]]
+    pointer: list[data.View[data.StructLayout]]
+    channels: list[Signal]
+    run: data.View[data.StructLayout]
+    start: Signal
+    clear: Signal
+    clearing: Signal
+    macs: Signal
+    gated: Signal
+    starved: Signal
+    ring_full: Signal
+    conflict: Signal
+    idle: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        lanes = config.lanes
+        count = Out(range(config.multipliers + 1))
+        word = signed(config.accumulator_bits)
+        super().__init__(
+            {
+                "tokens": In(stream.Signature(token_layout(config))).array(lanes),
+                "sums": Out(stream.Signature(word)).array(lanes),
+                "tap": In(tap_write_layout(config)).array(lanes),
+                "pointer": In(pointer_write_layout(config)).array(lanes),
+                "channels": In(16).array(lanes),
+                "run": In(record_layout(RUN)),
+                "start": In(1),
+                "clear": In(1),
+                "clearing": Out(1),
+                "macs": count,
+                "gated": count,
+                "starved": count,
+                "ring_full": count,
+                "conflict": count,
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lanes = range(self.config.lanes)
+        last = self.config.lanes - 1
+        pe = [[PE(self.config) for _ in lanes] for _ in lanes]
+
+        for row in lanes:
+            for column in lanes:
+                element = pe[row][column]
+                m.submodules[f"pe_{row}_{column}"] = element
+
+                # Neighbours or edges.
+                if column == 0:
+                    connect(m, flipped(self.tokens[row]), element.i)
+                else:
+                    connect(m, pe[row][column - 1].o, element.i)
+                if column == last:
+                    m.d.comb += element.o.ready.eq(1)
+                if row == 0:
+                    m.d.comb += element.top.eq(1)
+                else:
+                    connect(m, pe[row - 1][column].south, element.north)
+                if row == last:
+                    connect(m, element.south, flipped(self.sums[column]))
+
+                # Loader buses of the column, and what is common.
+                tap, pointer = self.tap[column], self.pointer[column]
+                m.d.comb += [
+                    element.tap.eq(tap),
+                    element.tap.valid.eq(tap.valid & (tap.row == row)),
+                    element.pointer.eq(pointer),
+                    element.pointer.valid.eq(pointer.valid & (pointer.row == row)),
+                    element.channels.eq(self.channels[column]),
+                    element.run.eq(self.run),
+                    element.start.eq(self.start),
+                    element.clear.eq(self.clear),
+                ]
+
+        # Event counts: of each row, then of all.
+        events = {
+            "mac": self.macs,
+            "gated": self.gated,
+            "starved": self.starved,
+            "ring_full": self.ring_full,
+            "conflict": self.conflict,
+        }
+        for name, total in events.items():
+            counts = []
+            for row in lanes:
+                counts.append(count := Signal(range(last + 2), name=f"{name}_{row}"))
+                m.d.sync += count.eq(_sum([getattr(element, name) for element in pe[row]]))
+            m.d.sync += total.eq(_sum(counts))
+
+        every = [element for row in pe for element in row]
+        m.d.comb += [
+            self.idle.eq(Cat(element.idle for element in every).all()),
+            self.clearing.eq(pe[0][0].clearing),
+        ]
+        return m
+
+
+def _sum(values: list[Value] | list[Signal]) -> Value:
+    """Sum as a balanced tree."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return _sum(values[:half]) + _sum(values[half:])

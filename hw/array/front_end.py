@@ -1,0 +1,154 @@
+"""Front end of a processing element: forks tokens east, and looks up where their taps lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, ResetInserter, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+from thresher.hw.layouts import pointer_write_layout, token_layout
+
+__all__ = ["FrontEnd", "work_layout"]
+
+
+def work_layout(config: Config) -> data.StructLayout:
+    """A token whose pointers are looked up: taps ``start`` up to, not including, ``end``."""
+    return data.StructLayout(
+        {
+            "marker": unsigned(1),
+            "open": unsigned(1),
+            "start": unsigned(config.tap_bits),
+            "end": unsigned(config.tap_bits),
+            "base": unsigned(config.offset_bits),
+            "value": signed(config.activation_bits),
+        }
+    )
+
+
+class FrontEnd(wiring.Component):
+    """Take tokens, pass a copy of each to the east, queue those that have taps, and the markers.
+
+    A token is forked when it is received, before anything is done with it. So an element that
+    waits never holds back, from the elements east of it, a token that it has itself taken in.
+
+    Timing contract
+    ---------------
+    Latency
+        A token accepted in cycle ``t`` is offered on ``o`` in cycle ``t + 1``, and on ``work``
+        in cycle ``t + 2`` if the FIFO was empty.
+    Throughput
+        One token a cycle. A token without taps is dropped before the FIFO.
+    Combinational paths
+        ``o.ready`` and ``clear`` to ``i.ready``.
+    Reset
+        All tokens are dropped, by ``clear`` too; start pointers stay.
+
+    Parameters
+    ----------
+    config
+        Widths and depths.
+
+    Members
+    -------
+    i : ``In(stream.Signature(token_layout(config)))``
+        Tokens from the west.
+    o : ``Out(stream.Signature(token_layout(config)))``
+        The same tokens, to the east.
+    pointer : ``In(pointer_write_layout(config))``
+        Writes of start pointers; ``row`` is ignored.
+    work : ``Out(stream.Signature(work_layout(config)))``
+        Tokens with taps, and markers, in order.
+    clear : ``In(1)``
+        Drop all tokens and accept none.
+    idle : ``Out(1)``
+        No token is held.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    pointer: data.View[data.StructLayout]
+    work: stream.Interface
+    clear: Signal
+    idle: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(token_layout(config))),
+                "o": Out(stream.Signature(token_layout(config))),
+                "pointer": In(pointer_write_layout(config)),
+                "work": Out(stream.Signature(work_layout(config))),
+                "clear": In(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        work = work_layout(self.config)
+
+        # State: one token, and which of its two copies are still to go.
+        token: Any = Signal(token_layout(self.config))
+        east = Signal()
+        own = Signal()
+
+        m.submodules.fifo = fifo = ResetInserter(self.clear)(
+            SyncFIFO(width=work.size, depth=self.config.fifo_depth)
+        )
+        pointers: Memory = Memory(
+            shape=unsigned(self.config.tap_bits), depth=self.config.group_depth, init=[]
+        )
+        m.submodules.pointers = pointers
+        write = pointers.write_port()
+        first = pointers.read_port()
+        behind = pointers.read_port()
+        m.d.comb += [
+            write.addr.eq(self.pointer.address),
+            write.data.eq(self.pointer.value),
+            write.en.eq(self.pointer.valid),
+        ]
+
+        # Input stage: free, or both copies go now. The pointers are read as the token comes in,
+        # so they stand beside it in the next cycle and as long as it stays.
+        accept = Signal()
+        m.d.comb += [
+            self.i.ready.eq((~east | self.o.ready) & (~own | fifo.w_rdy) & ~self.clear),
+            accept.eq(self.i.valid & self.i.ready),
+            first.addr.eq(self.i.payload.lo),
+            first.en.eq(accept),
+            behind.addr.eq(self.i.payload.hi),
+            behind.en.eq(accept),
+        ]
+        with m.If(self.clear):
+            m.d.sync += [east.eq(0), own.eq(0)]
+        with m.Elif(accept):
+            m.d.sync += [token.eq(self.i.payload), east.eq(1), own.eq(1)]
+        with m.Else():
+            m.d.sync += [east.eq(east & ~self.o.ready), own.eq(own & ~fifo.w_rdy)]
+
+        # Output stage, east: the token as it came.
+        m.d.comb += [self.o.valid.eq(east), self.o.payload.eq(token)]
+
+        # Output stage, own: into the FIFO, unless there is nothing to do for it.
+        entry: Any = Signal(work)
+        m.d.comb += [
+            entry.marker.eq(token.marker),
+            entry.open.eq(token.open),
+            entry.start.eq(first.data),
+            entry.end.eq(behind.data),
+            entry.base.eq(token.base),
+            entry.value.eq(token.value),
+            fifo.w_data.eq(entry),
+            fifo.w_en.eq(own & (token.marker | (first.data != behind.data))),
+            self.work.valid.eq(fifo.r_rdy),
+            self.work.payload.eq(fifo.r_data),
+            fifo.r_en.eq(self.work.ready),
+            self.idle.eq(~east & ~own & ~fifo.r_rdy),
+        ]
+        return m

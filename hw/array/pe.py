@@ -1,0 +1,271 @@
+"""Processing element: walks the taps of tokens and accumulates their products."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import RUN
+from thresher.hw.array.accumulators import Accumulators
+from thresher.hw.array.drain import Drain
+from thresher.hw.array.front_end import FrontEnd
+from thresher.hw.array.multipliers import make_multiplier
+from thresher.hw.layouts import (
+    pointer_write_layout,
+    record_layout,
+    tap_layout,
+    tap_write_layout,
+    token_layout,
+)
+
+__all__ = ["PE"]
+
+
+class PE(wiring.Component):
+    """Multiply each token's activation by each of its taps' weights; send complete rows south.
+
+    ::
+
+                              north
+                                |
+        i --> FrontEnd ------> Drain ----> south
+        o <--  |  FIFO          ^
+               v                |
+             walker -> tap -> operands -> product -> Accumulators
+
+    Timing contract
+    ---------------
+    Latency
+        The first tap of a token accepted in cycle ``t`` counts as ``mac`` in cycle ``t + 5``, and
+        its sum is written at the end of cycle ``t + 7``. When a ``complete`` marker is accepted
+        in cycle ``t``, the row's first word is offered on ``south`` in cycle ``t + 10``.
+    Throughput
+        One token a cycle from ``i`` to ``o``; one tap a cycle, without a bubble between tokens;
+        one token without taps a cycle. A marker costs the walker one cycle. One word a cycle
+        south, less those cycles in which ``conflict`` is high.
+    Combinational paths
+        ``o.ready`` to ``i.ready``, ``south.ready`` to ``north.ready``.
+    Reset
+        All tokens, rows and words are dropped; taps, pointers and accumulators stay. After a run
+        that was cut short, ``clear`` for one cycle drops them and zeroes the accumulators.
+
+    Parameters
+    ----------
+    config
+        Widths, depths, kind of the multiplier.
+
+    Members
+    -------
+    i, o : streams of ``token_layout(config)``, in and out
+        Tokens from the west, and to the east.
+    north, south : streams of ``signed(accumulator_bits)``, in and out
+        Sums of the elements above; the same with this one's.
+    top : ``In(1)``
+        There is no element to the north; ``north`` is not used. Constant.
+    tap, pointer : ``In(tap_write_layout(config))``, ``In(pointer_write_layout(config))``
+        Writes of the loader; ``row`` is ignored.
+    run : ``In(record_layout(RUN))``
+        ``out_width``, ``channels``, ``row_size``, ``ring_rows``, ``gate`` are used; stable
+        from ``start`` until ``idle``.
+    channels : ``In(16)``
+        Channels of this column, 0 to ``run.channels``; stable likewise.
+    start : ``In(1)``
+        A run starts, with its first row at accumulator 0; no token before it.
+    clear : ``In(1)``
+        Drop everything and zero the accumulators.
+    clearing : ``Out(1)``
+        That is going on, ``accumulator_depth / 2`` cycles from the cycle after ``clear``; no
+        token is accepted.
+    mac : ``Out(1)``
+        A tap's cycle in the multiplier.
+    gated : ``Out(1)``
+        Likewise, but an operand is zero and ``run.gate`` keeps the multiplier still.
+    starved : ``Out(1)``
+        The walker has neither tap nor marker, and the FIFO is empty.
+    ring_full : ``Out(1)``
+        The walker waits for a row to be drained.
+    conflict : ``Out(1)``
+        The drain gives way to a hit on its bank.
+    idle : ``Out(1)``
+        Nothing is held, under way, or to be drained.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    north: stream.Interface
+    south: stream.Interface
+    top: Signal
+    tap: data.View[data.StructLayout]
+    pointer: data.View[data.StructLayout]
+    run: data.View[data.StructLayout]
+    channels: Signal
+    start: Signal
+    clear: Signal
+    clearing: Signal
+    mac: Signal
+    gated: Signal
+    starved: Signal
+    ring_full: Signal
+    conflict: Signal
+    idle: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        word = signed(config.accumulator_bits)
+        super().__init__(
+            {
+                "i": In(stream.Signature(token_layout(config))),
+                "o": Out(stream.Signature(token_layout(config))),
+                "north": In(stream.Signature(word)),
+                "south": Out(stream.Signature(word)),
+                "top": In(1),
+                "tap": In(tap_write_layout(config)),
+                "pointer": In(pointer_write_layout(config)),
+                "run": In(record_layout(RUN)),
+                "channels": In(16),
+                "start": In(1),
+                "clear": In(1),
+                "clearing": Out(1),
+                "mac": Out(1),
+                "gated": Out(1),
+                "starved": Out(1),
+                "ring_full": Out(1),
+                "conflict": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.front_end = front_end = FrontEnd(config)
+        m.submodules.multiplier = multiplier = make_multiplier(config)
+        m.submodules.accumulators = accumulators = Accumulators(config)
+        m.submodules.drain = drain = Drain(config)
+        taps: Memory = Memory(shape=tap_layout(config), depth=config.tap_depth, init=[])
+        m.submodules.taps = taps
+        write = taps.write_port()
+        read = taps.read_port()
+        flush = Signal()
+        m.d.comb += [
+            write.addr.eq(self.tap.address),
+            write.data.eq(self.tap.tap),
+            write.en.eq(self.tap.valid),
+            front_end.pointer.eq(self.pointer),
+            accumulators.clear.eq(self.clear),
+            self.clearing.eq(accumulators.clearing),
+            flush.eq(self.clear | self.clearing),
+            front_end.clear.eq(flush),
+        ]
+        connect(m, flipped(self.i), front_end.i)
+        connect(m, front_end.o, flipped(self.o))
+
+        # State: the token being walked, or a marker of a complete row; rows that are open.
+        walking = Signal()
+        completing = Signal()
+        at = Signal(config.tap_bits)
+        end = Signal(config.tap_bits)
+        base = Signal(config.offset_bits)
+        value = Signal(signed(config.activation_bits))
+        open_rows = Signal(12)
+
+        # Flags of the stages: a tap, or a marker of a complete row.
+        tap_read = Signal()
+        tap_complete = Signal()
+        operands_complete = Signal()
+        flags = [walking, completing, tap_read, tap_complete, operands_complete]
+        flags += [self.mac, self.gated, accumulators.add.valid, drain.complete]
+
+        # Walker: one tap a cycle; the next token is taken with the last tap.
+        work = front_end.work
+        next_at = Signal(config.tap_bits)
+        free = Signal()
+        is_open = Signal()
+        must_wait = Signal()
+        take = Signal()
+        m.d.comb += [
+            next_at.eq(at + 1),
+            free.eq(~walking | (next_at == end)),
+            is_open.eq(work.payload.marker & work.payload.open),
+            must_wait.eq(is_open & (open_rows >= self.run.ring_rows)),
+            work.ready.eq(free & ~must_wait),
+            take.eq(work.valid & work.ready),
+            read.addr.eq(at),
+            self.ring_full.eq(work.valid & free & must_wait),
+            self.starved.eq(~work.valid & ~walking & ~completing),
+        ]
+        m.d.sync += [
+            at.eq(next_at),
+            open_rows.eq(open_rows + (take & is_open) - drain.drained),
+        ]
+        with m.If(free):
+            m.d.sync += [
+                walking.eq(take & ~work.payload.marker),
+                completing.eq(take & work.payload.marker & ~work.payload.open),
+                at.eq(work.payload.start),
+                end.eq(work.payload.end),
+                base.eq(work.payload.base),
+                value.eq(work.payload.value),
+            ]
+
+        # Tap stage: the tap is read.
+        tap_base = Signal.like(base)
+        tap_value = Signal.like(value)
+        still = Signal()
+        m.d.comb += still.eq(self.run.gate & ((tap_value == 0) | (read.data.code == 0)))
+        m.d.sync += [
+            tap_read.eq(walking),
+            tap_complete.eq(completing),
+            tap_base.eq(base),
+            tap_value.eq(value),
+        ]
+
+        # Operand stage: the multiplier works, the accumulator is read. Gated operands stay away.
+        m.d.sync += [
+            self.mac.eq(tap_read),
+            self.gated.eq(tap_read & still),
+            operands_complete.eq(tap_complete),
+            accumulators.add.valid.eq(tap_read & ~still),
+            accumulators.add.address.eq(tap_base + read.data.offset),
+        ]
+        with m.If(tap_read & ~still):
+            m.d.sync += [multiplier.activation.eq(tap_value), multiplier.code.eq(read.data.code)]
+
+        # Product stage. A marker here has all additions before it written when it takes effect.
+        m.d.sync += [
+            accumulators.product.eq(multiplier.product),
+            drain.complete.eq(operands_complete),
+        ]
+
+        # Drain.
+        m.d.comb += [
+            drain.run.eq(self.run),
+            drain.channels.eq(self.channels),
+            drain.top.eq(self.top),
+            drain.start.eq(self.start),
+            drain.clear.eq(flush),
+            accumulators.drain.eq(drain.request),
+            drain.taken.eq(drain.request.valid & ~accumulators.conflict),
+            drain.word.eq(accumulators.word),
+            drain.word_valid.eq(accumulators.word_valid),
+            self.conflict.eq(accumulators.conflict),
+            self.idle.eq(
+                front_end.idle
+                & ~(walking | completing | tap_read | tap_complete)
+                & ~(self.mac | operands_complete | drain.complete)
+                & accumulators.idle
+                & drain.idle
+                & ~flush
+            ),
+        ]
+        connect(m, flipped(self.north), drain.north)
+        connect(m, drain.south, flipped(self.south))
+
+        with m.If(self.start | flush):
+            m.d.sync += open_rows.eq(0)
+        with m.If(flush):
+            m.d.sync += [flag.eq(0) for flag in flags]
+        return m
