@@ -1,0 +1,220 @@
+"""Run-length decoder: unpacks words of an activation row into positions that hold a value.
+
+The code is defined in :mod:`thresher.golden.codes.rlc`; this module says how it is unpacked in
+time.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+from thresher.hw.layouts import activation_layout, row_word_layout
+
+__all__ = ["RLCDecoder"]
+
+
+class RLCDecoder(wiring.Component):
+    """Turn the words of a visit (one row of one segment) into items: steps in x, and hits.
+
+    A hit is a value at the present x and at ``channel``, which counts over all segments of the
+    lane. ``step`` advances x by one *before* the item's hit; x starts at 0 in each visit. A run
+    that crosses several positions sends items without a hit, one a position.
+
+    Timing contract
+    ---------------
+    Latency
+        A word accepted in cycle ``t`` shows its first item in cycle ``t + 2``.
+    Throughput
+        One pair a cycle, also from one word to the next and from visit to visit. A pair takes one
+        cycle more for each position beyond the first that its run crosses. With ``send_zeros``
+        one element of the row a cycle.
+    Combinational paths
+        ``o.ready`` to ``i.ready``. ``o`` is driven from registers alone.
+    Reset
+        The word and the item held are dropped.
+
+    Parameters
+    ----------
+    config
+        Sizes of the machine; ``config.rlc`` is the format of a word.
+
+    Members
+    -------
+    i : ``In(stream.Signature(row_word_layout(config)))``
+        Words of a visit, at least one item; ``last`` on its final one.
+    o : ``Out(stream.Signature(activation_layout(config)))``
+        Items, at least one a visit, ``last`` on its final one. Trailing zeros send nothing.
+    width : ``In(12)``
+        Positions of a row.
+    send_zeros : ``In(1)``
+        Every element of the row is a hit, the zeros too.
+    start : ``In(1)``
+        Clears ``error``.
+    error : ``Out(1)``
+        A row went past its end, or the word with its top bit set was not its last. What goes past
+        the end is dropped; each visit still ends with ``last``.
+
+    Timing
+    ------
+    Two channels, a row of the pairs ``(0, 7) (3, 5)``, then an empty row::
+
+        cycle    0   1   2   3   4   5
+        i.valid  1   1   1   0   0   0
+        i.ready  1   0   1   1   1   1
+        o.valid  0   0   1   1   1   0
+        o.ready  1   1   1   1   1   1
+        o.value  -   -   7   5   -   -
+        o.step   -   -   0   0   0   -
+        o.last   -   -   0   1   1   -
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    width: Signal
+    send_zeros: Signal
+    start: Signal
+    error: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(row_word_layout(config))),
+                "o": Out(stream.Signature(activation_layout(config))),
+                "width": In(12),
+                "send_zeros": In(1),
+                "start": In(1),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        fmt = self.config.rlc
+        word, item = self.i.payload, self.o.payload
+
+        # State: the pairs of a word that are left, and the place of the next element.
+        held = Signal()
+        pairs = Signal(fmt.pairs * fmt.pair_bits)
+        more = Signal(fmt.pairs)  # bit 0: a used pair follows the present one in this word
+        final_word = Signal()
+        fill = Signal()  # no pair is left, the rest of the row is zeros
+        fresh = Signal(init=1)  # the next word begins a visit
+        first = Signal(12)
+        channels = Signal(12)
+        end = Signal(13)
+        place = Signal(13)  # channel of the next element; ``end`` if it is at the next x
+        steps_left = Signal(12)
+
+        # Where the present pair lands: at this x, at the next one, or farther.
+        run = pairs[: fmt.run_bits]
+        value = Signal(signed(fmt.value_bits))
+        jump = Signal(fmt.run_bits)
+        straight = Signal(18)
+        wrapped = Signal(signed(19))
+        step = Signal()
+        past = Signal()
+        lands = Signal()
+        landing = Signal(13)
+        empty_row = Signal()
+        m.d.comb += [
+            value.eq(pairs[fmt.run_bits : fmt.pair_bits]),
+            jump.eq(Mux(self.send_zeros, 0, run)),
+            straight.eq(place + jump),
+            wrapped.eq(place + jump - channels),
+            empty_row.eq(fill & ~self.send_zeros),
+            step.eq((straight >= end) & ~empty_row),
+            past.eq(step & (steps_left == 0)),
+            lands.eq(~past & ~(step & (wrapped >= end))),
+            landing.eq(Mux(step, wrapped, straight)),
+        ]
+
+        # What this cycle does: an item, and whether the pair and the word are used up by it.
+        hit = Signal()
+        pair_ends = Signal()
+        row_ends = Signal()
+        pair_done = Signal()
+        fills = Signal()
+        final = Signal()
+        last = Signal()
+        m.d.comb += [
+            pair_ends.eq(~self.send_zeros | fill | (run == 0)),
+            hit.eq(lands & Mux(self.send_zeros, 1, (value != 0) & ~fill)),
+            row_ends.eq(~self.send_zeros | ((landing + 1 == end) & (steps_left == step))),
+            final.eq(final_word & ~more[0]),
+            fills.eq(lands & pair_ends & final & ~row_ends),
+            pair_done.eq(past | (lands & pair_ends & ~fills)),
+            last.eq(pair_done & final),
+        ]
+
+        # Output stage: a register, so that payload and valid hold during a stall.
+        advance = Signal()
+        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(held & (hit | (step & ~past) | last)),
+                item.value.eq(Mux(self.send_zeros & (fill | (run != 0)), 0, value)),
+                item.channel.eq(landing),
+                item.step.eq(step & ~past),
+                item.hit.eq(hit),
+                item.last.eq(last),
+            ]
+
+        # Move to the next element, pair or word.
+        with m.If(held & advance):
+            with m.If(lands):
+                m.d.sync += place.eq(landing + 1)
+            with m.Elif(~past):
+                m.d.sync += place.eq(first)
+            with m.If(pair_done):
+                m.d.sync += [pairs.eq(pairs >> fmt.pair_bits), more.eq(more >> 1)]
+                m.d.sync += held.eq(more[0])
+            with m.Elif(self.send_zeros):
+                m.d.sync += run.eq(run - 1)
+            with m.Else():
+                m.d.sync += run.eq(straight - end)
+            with m.If(step & ~past):
+                m.d.sync += steps_left.eq(steps_left - 1)
+            with m.If(fills):
+                m.d.sync += fill.eq(1)
+
+        # Input stage: free, or freed by the last pair of this cycle.
+        used = [
+            word.data.word_select(pair, fmt.pair_bits).any() | ~word.last
+            for pair in range(fmt.pairs)
+        ]
+        m.d.comb += self.i.ready.eq(~held | (advance & pair_done & ~more[0]))
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [
+                held.eq(1),
+                pairs.eq(Mux(word.empty, 0, word.data)),
+                more.eq(
+                    Mux(
+                        word.empty,
+                        0,
+                        Cat(Cat(*used[pair + 1 :]).any() for pair in range(fmt.pairs)),
+                    )
+                ),
+                final_word.eq(word.last),
+                fill.eq(word.empty | ~Cat(*used).any()),
+                fresh.eq(word.last),
+                first.eq(word.first_channel),
+                channels.eq(word.channels),
+                end.eq(word.first_channel + word.channels),
+            ]
+            with m.If(fresh):
+                m.d.sync += [place.eq(word.first_channel), steps_left.eq(self.width - 1)]
+
+        # Errors are held until the next start.
+        with m.If(self.start):
+            m.d.sync += self.error.eq(0)
+        with m.Elif(
+            (held & advance & past & ~fill)
+            | (self.i.valid & self.i.ready & ~word.empty & (word.last != word.data[-1]))
+        ):
+            m.d.sync += self.error.eq(1)
+
+        return m

@@ -1,0 +1,280 @@
+"""Row reader: fetches a lane's activation rows from memory and strips their headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import RUN, RUN_SEGMENT
+from thresher.hw.layouts import record_layout, row_word_layout
+
+__all__ = ["RowReader", "segment_write_layout"]
+
+_WORDS = 8  # depth of the word FIFO
+_VISITS = 4  # visits that may be requested but not sent
+
+
+def segment_write_layout(config: Config) -> data.StructLayout:
+    """A write to the segment table."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "index": unsigned(max(1, (config.segments - 1).bit_length())),
+            "data": record_layout(RUN_SEGMENT),
+        }
+    )
+
+
+class RowReader(wiring.Component):
+    """Send the words of (input, row, segment) in turn: the visits of a lane.
+
+    A segment's rows lie one after another, each behind a header with the number of its words. A
+    visit's burst is therefore the row's words and the header of the row after it; the first header
+    of each segment is read when an input begins. Nothing else is read.
+
+    Two places keep step: requests go out in visit order as long as the word FIFO has room for
+    their answers (credits), and a visit is requested once its header has come back, while the
+    visits of the other segments may still be on their way.
+
+    Timing contract
+    ---------------
+    Latency
+        A word is offered in the cycle after its response.
+    Throughput
+        One request a cycle within a visit, two cycles more from visit to visit. With one segment
+        a row waits for the header that ends the row before: one memory latency more.
+    Combinational paths
+        None between ports.
+    Reset
+        Idle. The segment table keeps its contents.
+
+    Parameters
+    ----------
+    config
+        Sizes of the machine.
+
+    Members
+    -------
+    run : ``In(record_layout(RUN))``
+        The run; steady while busy. ``maps`` and ``height`` are at least 1.
+    segments : ``In(16)``
+        Segments of the lane; steady while busy. 0: nothing is sent, ``busy`` stays low.
+    segment : ``In(segment_write_layout(config))``
+        Writes to the segment table, before ``start``.
+    start : ``In(1)``
+        Pulse: begin.
+    busy : ``Out(1)``
+        From the cycle after ``start`` until the last visit has been taken.
+    request : ``Out(stream.Signature(unsigned(config.address_bits)))``
+        Reads.
+    response : ``In(stream.Signature(unsigned(config.port_bits)))``
+        Their words, in order; always taken.
+    o : ``Out(stream.Signature(row_word_layout(config)))``
+        Words of the rows: at least one item a visit (``empty`` if the row has no word), ``last``
+        on its final one.
+    words_read : ``Out(1)``
+        Pulse: a read is accepted.
+    """
+
+    run: Any
+    segments: Signal
+    segment: Any
+    start: Signal
+    busy: Signal
+    request: stream.Interface
+    response: stream.Interface
+    o: stream.Interface
+    words_read: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "run": In(record_layout(RUN)),
+                "segments": In(16),
+                "segment": In(segment_write_layout(config)),
+                "start": In(1),
+                "busy": Out(1),
+                "request": Out(stream.Signature(unsigned(config.address_bits))),
+                "response": In(stream.Signature(unsigned(config.port_bits))),
+                "o": Out(stream.Signature(row_word_layout(config))),
+                "words_read": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        depth = self.config.segments
+        address_bits = self.config.address_bits
+
+        # Segment table; where each segment's input and next row begin; words of its next row.
+        place_layout = data.StructLayout({"base": address_bits, "next": address_bits})
+        m.submodules.table = table = memory.Memory(
+            shape=record_layout(RUN_SEGMENT), depth=depth, init=[]
+        )
+        m.submodules.places = places = memory.Memory(shape=place_layout, depth=depth, init=[])
+        m.submodules.counts = counts = memory.Memory(shape=20, depth=depth, init=[])
+        write_table, read_table = table.write_port(), table.read_port()
+        write_place, read_place = places.write_port(), places.read_port()
+        write_count, read_count = counts.write_port(), counts.read_port()
+        m.d.comb += [
+            write_table.en.eq(self.segment.valid),
+            write_table.addr.eq(self.segment.index),
+            write_table.data.eq(self.segment.data),
+        ]
+
+        # What is on its way: bursts that the responses answer, visits that the output sends.
+        burst_layout = data.StructLayout(
+            {"count": 20, "header": 1, "segment": self.segment.index.shape()}
+        )
+        visit_layout = data.StructLayout({"count": 20, "channels": 12, "first_channel": 12})
+        m.submodules.bursts = bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * _VISITS)
+        m.submodules.visits = visits = fifo.SyncFIFO(width=visit_layout.size, depth=_VISITS)
+        m.submodules.words = words = fifo.SyncFIFO(width=self.config.port_bits, depth=_WORDS)
+        burst_in: Any = Signal(burst_layout)
+        burst: Any = Signal(burst_layout)
+        visit_in: Any = Signal(visit_layout)
+        visit: Any = Signal(visit_layout)
+        m.d.comb += [
+            bursts.w_data.eq(burst_in),
+            burst.eq(bursts.r_data),
+            visits.w_data.eq(visit_in),
+            visit.eq(visits.r_data),
+        ]
+
+        # Requests: the place in the sequence of visits, and the burst at hand.
+        segment = Signal.like(self.segment.index)
+        row = Signal(12)
+        inputs = Signal(16)
+        headers_only = Signal()  # an input begins: the first header of each segment
+        first_channel = Signal(12)
+        base = Signal(address_bits)
+        address = Signal(address_bits)
+        left = Signal(21)  # requests of the burst
+        credits = Signal(range(_WORDS + 1), init=_WORDS)
+        headers = Signal(range(2 * _VISITS + 1))  # asked for and not yet here
+        header_asked, header_here = Signal(), Signal()
+        last_row, last_segment = Signal(), Signal()
+        count = Signal(20)
+        input_base = Signal(address_bits)
+        for port in (read_table, read_place, read_count):
+            m.d.comb += [port.addr.eq(segment), port.en.eq(0)]
+        m.d.comb += [
+            last_row.eq(row + 1 == self.run.height),
+            last_segment.eq(segment + 1 == self.segments),
+            count.eq(Mux(headers_only, 0, read_count.data)),
+            input_base.eq(
+                Mux(
+                    inputs == 0,
+                    read_table.data.address,
+                    read_place.data.base + read_table.data.pitch,
+                )
+            ),
+            burst_in.count.eq(count),
+            burst_in.header.eq(headers_only | ~last_row),
+            burst_in.segment.eq(segment),
+            visit_in.count.eq(count),
+            visit_in.channels.eq(read_table.data.channels),
+            visit_in.first_channel.eq(first_channel),
+            write_place.addr.eq(segment),
+            write_place.data.base.eq(base),
+            write_place.data.next.eq(address),
+        ]
+        requesting = Signal()
+        with m.FSM() as requests:
+            with m.State("IDLE"), m.If(self.start & (self.segments != 0)):
+                m.d.sync += [segment.eq(0), row.eq(0), inputs.eq(0), headers_only.eq(1)]
+                m.next = "LOOK_UP"
+
+            with m.State("LOOK_UP"):
+                # Headers may be on their way for every visit since the one that asked for this
+                # visit's own; in the last row, which asks for none, for those after this one.
+                newer = Mux(last_row, segment, 0)
+                with m.If(headers_only | (headers + newer < self.segments)):
+                    for port in (read_table, read_place, read_count):
+                        m.d.comb += port.en.eq(1)
+                    m.next = "PLAN"
+                with m.If(segment == 0):
+                    m.d.sync += first_channel.eq(0)
+
+            with m.State("PLAN"), m.If(bursts.w_rdy & visits.w_rdy):
+                m.d.comb += [
+                    bursts.w_en.eq((count != 0) | burst_in.header),
+                    visits.w_en.eq(~headers_only),
+                    header_asked.eq(burst_in.header),
+                ]
+                m.d.sync += [
+                    base.eq(Mux(headers_only, input_base, read_place.data.base)),
+                    address.eq(Mux(headers_only, input_base, read_place.data.next)),
+                    left.eq(count + burst_in.header),
+                    first_channel.eq(first_channel + read_table.data.channels),
+                ]
+                m.next = "REQUEST"
+
+            with m.State("REQUEST"):
+                m.d.comb += [
+                    requesting.eq((left != 0) & (credits != 0)),
+                    self.request.valid.eq(requesting),
+                    self.request.payload.eq(address),
+                ]
+                with m.If(requesting & self.request.ready):
+                    m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+                with m.If((left == 0) | ((left == 1) & requesting & self.request.ready)):
+                    m.d.comb += write_place.en.eq(1)
+                    m.d.comb += write_place.data.next.eq(address + (left != 0))
+                    m.d.sync += segment.eq(segment + 1)
+                    m.next = "LOOK_UP"
+                    with m.If(last_segment):
+                        m.d.sync += [segment.eq(0), headers_only.eq(0)]
+                        with m.If(~headers_only):
+                            m.d.sync += row.eq(row + 1)
+                        with m.If(~headers_only & last_row):
+                            m.d.sync += [row.eq(0), inputs.eq(inputs + 1), headers_only.eq(1)]
+                            with m.If(inputs + 1 == self.run.maps):
+                                m.next = "IDLE"
+
+        # Responses: the words of a burst go to the FIFO, a header to the segment's count.
+        taken = Signal(20)
+        is_word = Signal()
+        m.d.comb += [
+            self.response.ready.eq(1),
+            self.words_read.eq(self.request.valid & self.request.ready),
+            is_word.eq(taken != burst.count),
+            words.w_data.eq(self.response.payload),
+            words.w_en.eq(self.response.valid & is_word),
+            write_count.addr.eq(burst.segment),
+            write_count.data.eq(self.response.payload),
+            write_count.en.eq(self.response.valid & ~is_word),
+            header_here.eq(write_count.en),
+        ]
+        with m.If(self.response.valid):
+            m.d.sync += taken.eq(taken + 1)
+            with m.If(~is_word | ((taken + 1 == burst.count) & ~burst.header)):
+                m.d.comb += bursts.r_en.eq(1)
+                m.d.sync += taken.eq(0)
+        m.d.sync += [
+            headers.eq(headers + header_asked - header_here),
+            credits.eq(credits - self.words_read + header_here + (words.r_en & words.r_rdy)),
+        ]
+
+        # Output: the words of a visit, or one empty item.
+        sent = Signal(20)
+        word = self.o.payload
+        m.d.comb += [
+            word.empty.eq(visit.count == 0),
+            word.last.eq(word.empty | (sent + 1 == visit.count)),
+            word.data.eq(Mux(word.empty, 0, words.r_data)),
+            word.channels.eq(visit.channels),
+            word.first_channel.eq(visit.first_channel),
+            self.o.valid.eq(visits.r_rdy & (word.empty | words.r_rdy)),
+            self.busy.eq(~requests.ongoing("IDLE") | visits.r_rdy),
+        ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.comb += [words.r_en.eq(~word.empty), visits.r_en.eq(word.last)]
+            m.d.sync += sent.eq(Mux(word.last, 0, sent + 1))
+
+        return m

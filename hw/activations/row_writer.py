@@ -1,0 +1,174 @@
+"""Row writer: puts the coded rows of a column's output into memory, each behind its header."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import RUN
+from thresher.hw.layouts import record_layout, word_layout
+
+__all__ = ["RowWriter", "write_layout"]
+
+
+def write_layout(config: Config) -> data.StructLayout:
+    """A write of one memory word."""
+    return data.StructLayout(
+        {"address": unsigned(config.address_bits), "data": unsigned(config.port_bits)}
+    )
+
+
+class RowWriter(wiring.Component):
+    """Write rows of words one after another, a header with the number of its words before each.
+
+    The header is written after the words, when their number is known, at the address kept free
+    for it. Input ``m`` begins at ``out_address + m * out_pitch`` and has ``pooled_height`` rows.
+
+    Timing contract
+    ---------------
+    Latency
+        None: a word is offered to the memory in the cycle in which it is offered here.
+    Throughput
+        One word a cycle, and one cycle a row for its header (none but it for an empty row).
+        One cycle between ``start`` and the first word.
+    Combinational paths
+        ``i`` to ``request``, ``request.ready`` to ``i.ready``.
+    Reset
+        Idle.
+
+    Parameters
+    ----------
+    config
+        Sizes of the machine.
+
+    Members
+    -------
+    i : ``In(stream.Signature(word_layout(config)))``
+        Words of the rows; only taken while busy.
+    run : ``In(record_layout(RUN))``
+        The run; steady while busy.
+    channels : ``In(16)``
+        Output channels of the column. 0: nothing is written, ``busy`` stays low.
+    out_address : ``In(32)``
+        First word of the first input's output; steady at ``start``.
+    start : ``In(1)``
+        Pulse: begin.
+    busy : ``Out(1)``
+        From the cycle after ``start`` to the acceptance of the last write.
+    request : ``Out(stream.Signature(write_layout(config)))``
+        Writes.
+    words_written : ``Out(1)``
+        Pulse: a write is accepted.
+    """
+
+    i: stream.Interface
+    run: Any
+    channels: Signal
+    out_address: Signal
+    start: Signal
+    busy: Signal
+    request: stream.Interface
+    words_written: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(word_layout(config))),
+                "run": In(record_layout(RUN)),
+                "channels": In(16),
+                "out_address": In(32),
+                "start": In(1),
+                "busy": Out(1),
+                "request": Out(stream.Signature(write_layout(config))),
+                "words_written": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        base = Signal(self.config.address_bits)  # of this input
+        header = Signal.like(base)  # of this row
+        address = Signal.like(base)  # of the row's next word
+        count = Signal(20)
+        inputs = Signal(16)
+        rows = Signal(12)
+        accepted = Signal()
+        row_ends = Signal()
+        input_ends = Signal()
+        run_ends = Signal()
+        m.d.comb += [
+            input_ends.eq(rows + 1 == self.run.pooled_height),
+            run_ends.eq(input_ends & (inputs + 1 == self.run.maps)),
+            accepted.eq(self.request.valid & self.request.ready),
+            self.words_written.eq(accepted),
+        ]
+
+        with m.FSM():
+            with m.State("IDLE"), m.If(self.start & (self.channels != 0)):
+                m.d.sync += [
+                    self.busy.eq(1),
+                    base.eq(self.out_address),
+                    header.eq(self.out_address),
+                    address.eq(self.out_address + 1),
+                    count.eq(0),
+                    inputs.eq(0),
+                    rows.eq(0),
+                ]
+                m.next = "WORDS"
+
+            with m.State("WORDS"):
+                # An empty row is its header alone, which takes the place of the item.
+                word = self.i.payload
+                m.d.comb += [
+                    self.request.valid.eq(self.i.valid),
+                    self.i.ready.eq(self.request.ready),
+                ]
+                with m.If(word.empty):
+                    m.d.comb += self.request.payload.address.eq(header)
+                    m.d.comb += row_ends.eq(accepted)
+                    with m.If(accepted & run_ends):
+                        m.next = "IDLE"
+                with m.Else():
+                    m.d.comb += self.request.payload.address.eq(address)
+                    m.d.comb += self.request.payload.data.eq(word.data)
+                    with m.If(accepted):
+                        m.d.sync += [address.eq(address + 1), count.eq(count + 1)]
+                        with m.If(word.last):
+                            m.next = "HEADER"
+
+            with m.State("HEADER"):
+                m.d.comb += [
+                    self.request.valid.eq(1),
+                    self.request.payload.address.eq(header),
+                    self.request.payload.data.eq(count),
+                    row_ends.eq(accepted),
+                ]
+                with m.If(accepted & run_ends):
+                    m.next = "IDLE"
+                with m.Elif(accepted):
+                    m.next = "WORDS"
+
+        # The next row follows directly, the next input at its pitch.
+        with m.If(row_ends):
+            m.d.sync += [
+                count.eq(0),
+                rows.eq(rows + 1),
+                header.eq(address),
+                address.eq(address + 1),
+                self.busy.eq(~run_ends),
+            ]
+            with m.If(input_ends):
+                m.d.sync += [
+                    rows.eq(0),
+                    inputs.eq(inputs + 1),
+                    base.eq(base + self.run.out_pitch),
+                    header.eq(base + self.run.out_pitch),
+                    address.eq(base + self.run.out_pitch + 1),
+                ]
+
+        return m
