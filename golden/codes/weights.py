@@ -259,8 +259,8 @@ def best_format(positions: npt.ArrayLike, code_bits: int = 15) -> WeightFormat:
 
     Examples
     --------
-    >>> best_format(range(0, 64, 8)).run_bits
-    3
+    >>> best_format([0, 1, 2, 3]).run_bits, best_format(np.arange(40) ** 2).run_bits
+    (1, 4)
     """
     zeros = np.diff(np.asarray(positions, dtype=np.int64), prepend=-1) - 1
     best: tuple[int, WeightFormat] | None = None
