@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from thresher.golden.codes.huffman import code_lengths, coded_bits, entropy_bits
+from thresher.golden.codes.huffman import entropy_bits
 from thresher.golden.codes.rlc import RLCFormat
-from thresher.golden.codes.weights import WeightFormat, zero_runs
+from thresher.golden.codes.weights import best_format, encode_layer, zero_runs
 from thresher.golden.config import MultiplierKind
 from thresher.golden.multipliers import represent
 from thresher.golden.network import (
@@ -255,18 +255,17 @@ def infer(
     return Inference(outputs=outputs, counts=counts)
 
 
-def weight_stream(layer: WeightedLayer, fmt: WeightFormat | None = None) -> StreamSize:
+def weight_stream(layer: WeightedLayer) -> StreamSize:
     """Return the size of a layer's weights: as int8, as coded, and Shannon's bound."""
-    fmt = fmt or WeightFormat()
+    indices = layer.weights.ravel()
     positions = np.flatnonzero(layer.dense_weights())
-    runs, symbols = zero_runs(positions, layer.weights.ravel()[positions], fmt)
+    runs, symbols = zero_runs(positions, indices[positions], best_format(positions))
     histograms = np.bincount(runs), np.bincount(symbols[symbols >= 0])
-    coded = sum(coded_bits(counts, code_lengths(counts, fmt.code_bits)) for counts in histograms)
     return StreamSize(
         values=layer.weights.size,
         nonzero=positions.size,
         bytes_dense=layer.weights.size,
-        bytes_coded=(coded + 7) // 8,
+        bytes_coded=len(encode_layer(indices, layer.codebook)),
         bytes_entropy=sum(entropy_bits(counts) for counts in histograms) / 8,
     )
 
