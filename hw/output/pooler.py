@@ -1,0 +1,481 @@
+"""Pooler: max and average pooling of a column's activations, on the fly.
+
+Defined by :func:`thresher.golden.pooling.max_pool` and
+:func:`thresher.golden.pooling.average_pool`.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import RUN, Pool
+from thresher.hw.layouts import record_layout, value_layout
+from thresher.hw.output.scaler import Scaler
+
+__all__ = ["Pooler", "WindowAxis"]
+
+AXIS_BITS = 12
+SUM_BITS = 12  # a window has at most 2**12 values
+POOL_SCALE_BITS = 31
+
+
+class WindowAxis(wiring.Component):
+    """Which pooling windows the current row, or position, lies in; by counting alone.
+
+    Windows of ``kernel`` places begin every ``stride`` places, the first ``pad`` places before
+    place 0. They open and close in order, so that those open at one time are neighbours.
+
+    Timing contract
+    ---------------
+    Latency
+        After ``restart`` the axis walks through the padding, one place per cycle, and is ``ready``
+        at place 0 after ``pad + 1`` cycles. Outputs follow ``step`` in the next cycle.
+    Combinational paths
+        None; outputs depend on registers, and ``closing`` on nothing else.
+
+    Members
+    -------
+    kernel, stride, count : ``In(12)``
+        Places of a window, between windows, and number of windows; each at least 1.
+    pad : ``In(8)``
+        Places before place 0.
+    restart : ``In(1)``
+        Go to the first place.
+    step : ``In(1)``
+        Go to the next place; only while ``ready``.
+    ready : ``Out(1)``
+        The place is not in the padding.
+    open : ``Out(12)``
+        Number of windows that hold this place.
+    newest_begins : ``Out(1)``
+        The newest of them begins here.
+    all_begin : ``Out(1)``
+        All of them begin here, for this is place 0.
+    closing : ``Out(1)``
+        The oldest of them ends here.
+    """
+
+    kernel: Signal
+    stride: Signal
+    count: Signal
+    pad: Signal
+    restart: Signal
+    step: Signal
+    ready: Signal
+    open: Signal
+    newest_begins: Signal
+    all_begin: Signal
+    closing: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "kernel": In(AXIS_BITS),
+                "stride": In(AXIS_BITS),
+                "count": In(AXIS_BITS),
+                "pad": In(8),
+                "restart": In(1),
+                "step": In(1),
+                "ready": Out(1),
+                "open": Out(AXIS_BITS),
+                "newest_begins": Out(1),
+                "all_begin": Out(1),
+                "closing": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        outside = Signal(8)  # places of padding still ahead
+        unopened = Signal(AXIS_BITS)
+        until_open = Signal(AXIS_BITS)  # places before the next window's first
+        until_close = Signal(AXIS_BITS)  # places before the oldest window's last
+        opens = Signal()
+        m.d.comb += [
+            self.ready.eq(outside == 0),
+            self.closing.eq((until_close == 0) & (self.open != 0)),
+            opens.eq((until_open == 0) & (unopened != 0)),
+        ]
+        with m.If(self.restart):
+            m.d.sync += [
+                outside.eq(self.pad),
+                self.open.eq(1),
+                unopened.eq(self.count - 1),
+                until_open.eq(self.stride - 1),
+                until_close.eq(self.kernel - 1),
+                self.newest_begins.eq(1),
+                self.all_begin.eq(1),
+            ]
+        with m.Elif(self.step | ~self.ready):
+            m.d.sync += [
+                self.open.eq(self.open + opens - self.closing),
+                unopened.eq(unopened - opens),
+                until_open.eq(Mux(until_open == 0, self.stride, until_open) - 1),
+                until_close.eq(Mux(until_close == 0, self.stride, until_close) - 1),
+                self.newest_begins.eq(opens),
+            ]
+            with m.If(self.ready):
+                m.d.sync += self.all_begin.eq(0)
+            with m.Else():
+                m.d.sync += outside.eq(outside - 1)
+        return m
+
+
+class PartialStore(wiring.Component):
+    """Partial results of windows: combines values into them, and sends finished ones.
+
+    Timing contract
+    ---------------
+    Latency
+        An operation presented while ``ready`` reads in this cycle and is carried out in the next;
+        one on the same address may follow at once. A result sent in cycle ``t`` is offered in cycle
+        ``t + 6``.
+    Throughput
+        One operation per cycle. Only a result that the scaler cannot take stops them.
+    Combinational paths
+        ``o.ready`` to ``ready``.
+
+    Parameters
+    ----------
+    config
+        Width of an activation and ``pool_depth``.
+
+    Members
+    -------
+    run : ``In(record_layout(RUN))``
+        As of :class:`Pooler`.
+    update, emit : ``In(1)``
+        Combine ``value`` into a partial result; send one. Not both.
+    address, value, overwrite, last
+        Operand: the partial result; what is combined with it, or put in its place if ``overwrite``;
+        and ``last`` of the result sent.
+    ready : ``Out(1)``
+        The operation is taken in this cycle.
+    o : ``Out(stream.Signature(value_layout(config)))``
+        Results, scaled and clipped.
+    """
+
+    run: data.View
+    update: Signal
+    emit: Signal
+    address: Signal
+    value: Signal
+    overwrite: Signal
+    last: Signal
+    ready: Signal
+    o: stream.Interface
+
+    LATENCY = 1 + Scaler.LATENCY
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "run": In(record_layout(RUN)),
+                "update": In(1),
+                "emit": In(1),
+                "address": In((config.pool_depth - 1).bit_length()),
+                "value": In(signed(config.activation_bits)),
+                "overwrite": In(1),
+                "last": In(1),
+                "ready": Out(1),
+                "o": Out(stream.Signature(value_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        partial_bits = self.config.activation_bits + SUM_BITS
+        average = Signal()
+        m.d.comb += average.eq(self.run.pool == Pool.AVERAGE)
+        memory: Memory[Any, Any] = Memory(
+            shape=signed(partial_bits), depth=self.config.pool_depth, init=[]
+        )
+        m.submodules.partials = memory
+        write, read = memory.write_port(), memory.read_port()
+        m.submodules.scaler = scaler = Scaler(self.config, partial_bits, POOL_SCALE_BITS)
+        wiring.connect(m, scaler.o, wiring.flipped(self.o))
+
+        # The operation whose partial result is being read, and the one written just before.
+        updates = Signal()
+        emits = Signal()
+        address = Signal.like(self.address)
+        value = Signal.like(self.value)
+        overwrite = Signal()
+        last = Signal()
+        forward = Signal()
+        written = Signal(signed(partial_bits))
+        partial = Signal(signed(partial_bits))
+        m.d.comb += [
+            self.ready.eq(~emits | scaler.i.ready),
+            read.en.eq(self.ready),
+            read.addr.eq(self.address),
+            partial.eq(Mux(forward, written, read.data)),
+        ]
+        with m.If(self.ready):
+            m.d.sync += [
+                updates.eq(self.update),
+                emits.eq(self.emit),
+                address.eq(self.address),
+                value.eq(self.value),
+                overwrite.eq(self.overwrite),
+                last.eq(self.last),
+                forward.eq(write.en & (write.addr == self.address)),
+                written.eq(write.data),
+            ]
+
+        # Combine.
+        m.d.comb += [write.en.eq(updates), write.addr.eq(address)]
+        with m.If(overwrite):
+            m.d.comb += write.data.eq(value)
+        with m.Elif(average):
+            m.d.comb += write.data.eq(partial + value)
+        with m.Else():
+            m.d.comb += write.data.eq(Mux(partial < value, value, partial))
+
+        # Send; a maximum is scaled by 1.
+        m.d.comb += [
+            scaler.i.valid.eq(emits),
+            scaler.i.payload.value.eq(partial),
+            scaler.i.payload.scale.eq(Mux(average, self.run.pool_scale, 1)),
+            scaler.i.payload.shift.eq(Mux(average, self.run.pool_shift, 0)),
+            scaler.i.payload.last.eq(last),
+            scaler.rounding.eq(self.run.rounding),
+            scaler.low.eq(self.run.clip_low),
+            scaler.high.eq(self.run.clip_high),
+        ]
+        return m
+
+
+class Pooler(wiring.Component):
+    """Combine each activation into the windows that hold it; send rows of finished windows.
+
+    Partial results of the pooled rows under way lie in a memory, a ring of rows. Each value is
+    combined into one window a cycle: read, then combined and written, with forwarding::
+
+        i -> address -> memory -> max, + or overwrite -> memory
+                          |
+                          +-> scale, round, clip -> o
+
+    When the last input row of a row of windows has been received, the input waits while the
+    windows are sent.
+
+    Timing contract
+    ---------------
+    Latency
+        Without pooling 0 cycles. Otherwise the first result of a row of windows is offered in
+        cycle ``t + 7``, its last input row's final value having been accepted in cycle ``t``.
+    Throughput
+        Receives a value per cycle, or one in ``n`` cycles if it lies in ``n`` windows, and rests
+        for ``pool_pad_x`` cycles after each row. Sends a value per cycle. While a row of windows
+        goes into the pipeline nothing is received.
+    Combinational paths
+        Without pooling between ``i`` and ``o``, both ways. Otherwise ``o.ready`` to ``i.ready``,
+        and ``o`` is driven from registers alone.
+    Reset
+        As ``start``.
+
+    Parameters
+    ----------
+    config
+        Width of an activation, depth of the memory (``pool_depth``): at least ``pooled_width *
+        channels`` words for each pooled row that is under way at one time.
+
+    Members
+    -------
+    i : ``In(stream.Signature(value_layout(config)))``
+        Activations of maps, one after another: rows, positions, channels, the last of them
+        innermost. ``last`` is passed on without pooling, and not looked at otherwise.
+    run : ``In(record_layout(RUN))``
+        The run: ``out_height``, ``out_width``, ``rounding``, ``clip_*``, ``pool*``. Each window
+        holds a place of the map. Constant from ``start`` to the last value.
+    channels : ``In(16)``
+        Channels of this column, constant likewise.
+    start : ``In(1)``
+        Begin a map. Anything inside is dropped; nothing is accepted in this cycle.
+    o : ``Out(stream.Signature(value_layout(config)))``
+        Results in the order of ``i``, ``last`` on the final one of a pooled row.
+    """
+
+    i: stream.Interface
+    run: data.View
+    channels: Signal
+    start: Signal
+    o: stream.Interface
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(value_layout(config))),
+                "run": In(record_layout(RUN)),
+                "channels": In(16),
+                "start": In(1),
+                "o": Out(stream.Signature(value_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        run = self.run
+        address_bits = (self.config.pool_depth - 1).bit_length()
+        m.submodules.store = store = PartialStore(self.config)
+        m.submodules.x = x = WindowAxis()
+        m.submodules.y = y = WindowAxis()
+        for axis, name, side in ((x, "x", "width"), (y, "y", "height")):
+            m.d.comb += [
+                axis.kernel.eq(run[f"pool_{side}"]),
+                axis.stride.eq(run[f"pool_stride_{name}"]),
+                axis.count.eq(run[f"pooled_{side}"]),
+                axis.pad.eq(run[f"pool_pad_{name}"]),
+            ]
+
+        # Place in the map.
+        channel = Signal(16)
+        position = Signal(AXIS_BITS)
+        row = Signal(AXIS_BITS)
+        final_channel = Signal()
+        final_position = Signal()
+        final_row = Signal()
+        m.d.comb += [
+            final_channel.eq(channel + 1 == self.channels),
+            final_position.eq(position + 1 == run.out_width),
+            final_row.eq(row + 1 == run.out_height),
+        ]
+
+        # Window of the current operation, counted from the oldest open one, and the address of its
+        # channel 0. Each value begins with the oldest window, that of `corner`.
+        window_x = Signal(AXIS_BITS)
+        window_y = Signal(AXIS_BITS)
+        newest_x = Signal()
+        newest_y = Signal()
+        row_size = Signal(address_bits + 1)
+        oldest_row = Signal(address_bits)
+        corner = Signal(address_bits)
+        window = Signal(address_bits)  # valid from a value's second window on
+        window_row = Signal(address_bits)  # the same for its second row of windows on
+        at_window = Signal(address_bits)
+        at_row = Signal(address_bits)
+        m.d.comb += [
+            newest_x.eq(window_x + 1 == x.open),
+            newest_y.eq(window_y + 1 == y.open),
+            at_window.eq(Mux((window_x == 0) & (window_y == 0), corner, window)),
+            at_row.eq(Mux(window_y == 0, corner, window_row)),
+        ]
+
+        # Sending: what is left of the row, and the rows left.
+        values_left = Signal(address_bits + 1)
+        rows_left = Signal(AXIS_BITS)
+
+        # row_size = pooled_width * channels, a bit of pooled_width a cycle.
+        multiplier = Signal(AXIS_BITS)
+        addend = Signal(address_bits + 1)
+
+        def next_row() -> None:
+            """Go to the next input row, the windows that it ended being sent."""
+            m.d.comb += [y.step.eq(~final_row), y.restart.eq(final_row)]
+            m.d.sync += row.eq(Mux(final_row, 0, row + 1))
+
+        m.d.comb += [
+            store.run.eq(run),
+            store.value.eq(self.i.payload.value),
+            store.overwrite.eq(
+                (x.all_begin | (x.newest_begins & newest_x))
+                & (y.all_begin | (y.newest_begins & newest_y))
+            ),
+            store.address.eq(at_window + channel),
+            store.last.eq(values_left == 1),
+        ]
+        wiring.connect(m, store.o, wiring.flipped(self.o))
+        with m.FSM(name="phase"):
+            with m.State("START"):
+                m.d.comb += [x.restart.eq(1), y.restart.eq(1)]
+                m.d.sync += [multiplier.eq(run.pooled_width), addend.eq(self.channels)]
+                m.next = "PREPARE"
+                with m.If(run.pool == Pool.NONE):
+                    m.next = "PASS"
+
+            with m.State("PASS"):
+                m.d.comb += [
+                    self.o.valid.eq(self.i.valid & ~self.start),
+                    self.o.payload.eq(self.i.payload),
+                    self.i.ready.eq(self.o.ready & ~self.start),
+                ]
+
+            with m.State("PREPARE"):
+                m.d.sync += [multiplier.eq(multiplier >> 1), addend.eq(addend << 1)]
+                with m.If(multiplier[0]):
+                    m.d.sync += row_size.eq(row_size + addend)
+                with m.If(multiplier == 0):
+                    m.next = "RECEIVE"
+
+            with m.State("RECEIVE"):
+                no_window = (x.open == 0) | (y.open == 0)
+                done = no_window | (newest_x & newest_y)
+                accepted = Signal()
+                ready = Signal()
+                m.d.comb += [
+                    ready.eq(x.ready & y.ready & store.ready & ~self.start),
+                    store.update.eq(self.i.valid & x.ready & y.ready & ~no_window),
+                    self.i.ready.eq(ready & done),
+                    accepted.eq(self.i.valid & self.i.ready),
+                ]
+
+                # The windows of one value, rows of them outermost.
+                with m.If(self.i.valid & ready & ~done):
+                    with m.If(newest_x):
+                        m.d.sync += [
+                            window_x.eq(0),
+                            window_y.eq(window_y + 1),
+                            window_row.eq(at_row + row_size),
+                            window.eq(at_row + row_size),
+                        ]
+                    with m.Else():
+                        m.d.sync += [
+                            window_x.eq(window_x + 1),
+                            window.eq(at_window + self.channels),
+                        ]
+
+                # The next value.
+                with m.If(accepted):
+                    m.d.sync += [window_x.eq(0), window_y.eq(0), channel.eq(channel + 1)]
+                    with m.If(final_channel):
+                        m.d.sync += [channel.eq(0), position.eq(position + 1)]
+                        m.d.comb += x.step.eq(~final_position)
+                        with m.If(x.closing):
+                            m.d.sync += corner.eq(corner + self.channels)
+                        with m.If(final_position):
+                            m.d.comb += x.restart.eq(1)
+                            m.d.sync += [position.eq(0), corner.eq(oldest_row)]
+                            # Rows of windows that end here; the map's end cuts all that are open.
+                            with m.If(Mux(final_row, y.open != 0, y.closing)):
+                                m.d.sync += [
+                                    window.eq(oldest_row),
+                                    values_left.eq(row_size),
+                                    rows_left.eq(Mux(final_row, y.open, 1)),
+                                ]
+                                m.next = "SEND"
+                            with m.Else():
+                                next_row()
+
+            with m.State("SEND"):
+                m.d.comb += [store.emit.eq(1), store.address.eq(window)]
+                with m.If(store.ready):
+                    m.d.sync += [window.eq(window + 1), values_left.eq(values_left - 1)]
+                    with m.If(values_left == 1):
+                        m.d.sync += [
+                            oldest_row.eq(window + 1),
+                            corner.eq(window + 1),
+                            values_left.eq(row_size),
+                            rows_left.eq(rows_left - 1),
+                        ]
+                        with m.If(rows_left == 1):
+                            next_row()
+                            m.next = "RECEIVE"
+
+        whole: Elaboratable = ResetInserter(self.start)(m)
+        return whole
