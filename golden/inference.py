@@ -328,10 +328,11 @@ def _convolve(layer: Convolution, values: Int64Array, allowed: Range) -> npt.NDA
     dtype = _exact_dtype(layer, allowed)
     taps = _taps(layer, values.astype(dtype))
     count, _, height, width = taps.shape[:4]
-    columns = taps.transpose(0, 1, 4, 5, 2, 3).reshape(count, layer.groups, -1, height * width)
+    # One product a group: (channels out, taps) times (taps, positions of all inputs).
+    columns = taps.transpose(1, 4, 5, 0, 2, 3).reshape(layer.groups, -1, count * height * width)
     weights = layer.dense_weights().astype(dtype)
-    sums = np.matmul(weights.reshape(layer.groups, -1, columns.shape[2]), columns)
-    return np.asarray(sums.reshape(count, layer.out_channels, height, width))
+    sums = np.matmul(weights.reshape(layer.groups, -1, columns.shape[1]), columns)
+    return sums.reshape(layer.out_channels, count, height, width).transpose(1, 0, 2, 3)
 
 
 def _matrix_values(layer: Layer, shapes: Mapping[str, tuple[int, int, int]]) -> int:
