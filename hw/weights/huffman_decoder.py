@@ -1,0 +1,147 @@
+"""Canonical Huffman decoder; its tables are made by :mod:`thresher.hw.weights.huffman_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from thresher.hw.weights.huffman_table import HuffmanTable, length_layout
+
+__all__ = ["HuffmanDecoder"]
+
+
+def _any(values: Iterable[Value]) -> Value:
+    """Bitwise or; with at most one value not 0, that value."""
+    return reduce(or_, values)
+
+
+class HuffmanDecoder(wiring.Component):
+    """Find the length of the code at the start of a window, and two cycles later its symbol.
+
+    Timing contract
+    ---------------
+    Latency
+        ``length``, ``final``, ``unused`` belong to the window of the same cycle, ``symbol`` to the
+        one two cycles before. A table of ``n`` lengths can be used ``n + code_bits + 1`` cycles
+        after its last length.
+    Throughput
+        A symbol a cycle; a table length a cycle.
+    Combinational paths
+        ``window`` to ``length``, ``final`` and ``unused``.
+    Reset
+        As ``clear``: no symbol is used.
+
+    Parameters
+    ----------
+    symbols
+        Size of the alphabet; a table may have fewer lengths.
+    code_bits
+        Longest code.
+
+    Members
+    -------
+    clear : ``In(1)``
+        Forget the table. Needed before a new one.
+    table : ``In(stream.Signature(length_layout()))``
+        Lengths in the order of the symbols; ``last`` with the final one.
+    ready_to_decode : ``Out(1)``
+        No table is on its way; what is decoded is right.
+    building : ``Out(1)``
+        All lengths are there, the table is being made.
+    malformed : ``Out(1)``
+        ``ready_to_decode``, but the table is no code: more codes than there can be, a length
+        above ``code_bits``, or one that is not 1 for the only symbol.
+    window : ``In(code_bits)``
+        Bits to decode, the first one most significant.
+    length : ``Out(4)``
+        Bits of the code at the window's start; 0 for the only symbol of its alphabet.
+    final : ``Out(1)``
+        It is the code of the alphabet's last symbol, ``symbols - 1``.
+    unused : ``Out(1)``
+        No code begins like this window. Codes fill the windows from 0 upward: if the window ends
+        in zeros for want of bits, no continuation of it is a code either.
+    symbol : ``Out(range(symbols))``
+        Symbol of the window of two cycles before.
+    """
+
+    clear: Signal
+    table: stream.Interface
+    ready_to_decode: Signal
+    building: Signal
+    malformed: Signal
+    window: Signal
+    length: Signal
+    final: Signal
+    unused: Signal
+    symbol: Signal
+
+    def __init__(self, symbols: int, code_bits: int) -> None:
+        self.symbols = symbols
+        self.code_bits = code_bits
+        super().__init__(
+            {
+                "clear": In(1),
+                "table": In(stream.Signature(length_layout())),
+                "ready_to_decode": Out(1),
+                "building": Out(1),
+                "malformed": Out(1),
+                "window": In(code_bits),
+                "length": Out(4),
+                "final": Out(1),
+                "unused": Out(1),
+                "symbol": Out(range(symbols)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = self.code_bits
+
+        m.submodules.tables = tables = HuffmanTable(self.symbols, bits)
+        connect(m, flipped(self.table), tables.i)
+        decoding = tables.decoding
+        m.d.comb += [
+            tables.clear.eq(self.clear),
+            self.ready_to_decode.eq(tables.ready),
+            self.building.eq(tables.building),
+            self.malformed.eq(tables.malformed),
+        ]
+
+        # Symbols sorted by code.
+        m.submodules.order = order = Memory(shape=self.symbol.shape(), depth=self.symbols, init=[])
+        write, read = order.write_port(), order.read_port()
+        m.d.comb += [
+            write.en.eq(tables.place.valid),
+            write.addr.eq(tables.place.place),
+            write.data.eq(tables.place.symbol),
+        ]
+
+        # Length: whether the window's first n bits are below the limit of n. Once below, it stays
+        # below for all greater n; the length is the smallest of them.
+        below = Signal(bits)
+        picked = Signal(bits)
+        final_differs = Signal(bits)
+        m.d.comb += [
+            below.eq(Cat(self.window[bits - n - 1 :] < decoding.limits[n] for n in range(bits))),
+            picked.eq(Mux(decoding.single, 0, below & ~(below << 1))),
+            self.length.eq(_any(Mux(picked[n], n + 1, 0) for n in range(bits))),
+            self.unused.eq(~below[-1] & ~decoding.single),
+            final_differs.eq((self.window ^ decoding.final_code) & decoding.final_mask),
+            self.final.eq(decoding.final_used & (decoding.single | (final_differs == 0))),
+        ]
+
+        # Symbol: a cycle to find its place, a cycle to read it.
+        window = Signal(bits)
+        length_is = Signal(bits)
+        m.d.sync += [window.eq(self.window), length_is.eq(picked)]
+        code = _any(Mux(length_is[n], window[bits - n - 1 :], 0) for n in range(bits))
+        offset = _any(Mux(length_is[n], decoding.offsets[n], 0) for n in range(bits))
+        m.d.comb += [read.addr.eq(code + offset), self.symbol.eq(read.data)]
+
+        return m

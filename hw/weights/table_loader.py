@@ -1,0 +1,175 @@
+"""Reads the tables of a weight stream: code lengths of runs and indices, and the codebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from amaranth.hdl import Module, Signal, Value, ValueLike
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.config import Config
+from thresher.hw.weights.huffman_table import length_layout
+from thresher.hw.weights.pair_decoder import INDEX_SYMBOLS, codebook_write_layout
+
+__all__ = ["RUN_LENGTHS_AT", "TableLoader", "index_lengths_at"]
+
+RUN_LENGTHS_AT = 1
+
+
+def index_lengths_at(config: Config) -> int:
+    """Bits from the first field to the lengths of the index codes."""
+    return RUN_LENGTHS_AT + 4 * config.run_symbols + 9
+
+
+class _State(enum.Enum):
+    """The field that is read."""
+
+    TABLES = 0  # whether there are any
+    RUN_LENGTHS = 1
+    INDEX_SYMBOLS = 2
+    INDEX_LENGTHS = 3
+    CODEBOOK = 4
+
+
+class TableLoader(wiring.Component):
+    """Take the fields of the tables, one a cycle, from a bit reader to a pair decoder.
+
+    Timing contract
+    ---------------
+    Latency
+        Each field is passed on in the cycle in which it is read.
+    Throughput
+        A field a cycle.
+    Combinational paths
+        ``window`` and ``got`` to all outputs but ``wanted``.
+    Reset
+        As with ``active`` low: the next field is the first one.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+
+    Members
+    -------
+    active : ``In(1)``
+        Read. When low, begin anew.
+    wanted : ``Out(6)``
+        Bits of the next field.
+    window : ``In(32)``
+        The next bits of the stream.
+    got : ``In(1)``
+        The field is there and is taken in this cycle.
+    clear : ``Out(1)``
+        New tables follow, the decoder's are to be forgotten.
+    runs, indices : ``Out(stream.Signature(length_layout()))``
+        Code lengths. Always accepted: ``ready`` is not looked at.
+    codebook : ``Out(codebook_write_layout(config))``
+        Weight codes by index.
+    too_many : ``Out(1)``
+        There would be more index symbols than there can be.
+    done : ``Out(1)``
+        This field is the last one.
+    section_at : ``Out(12)``
+        Where the lengths or entries to which the field belongs begin, in bits from the first field.
+    """
+
+    active: Signal
+    wanted: Signal
+    window: Signal
+    got: Signal
+    clear: Signal
+    runs: stream.Interface
+    indices: stream.Interface
+    codebook: data.View
+    too_many: Signal
+    done: Signal
+    section_at: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        lengths = stream.Signature(length_layout())
+        super().__init__(
+            {
+                "active": In(1),
+                "wanted": Out(6),
+                "window": In(32),
+                "got": In(1),
+                "clear": Out(1),
+                "runs": Out(lengths),
+                "indices": Out(lengths),
+                "codebook": Out(codebook_write_layout(config)),
+                "too_many": Out(1),
+                "done": Out(1),
+                "section_at": Out(12),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+
+        state = Signal(_State)
+        symbol = Signal(9)
+        index_symbols = Signal(9)
+        indices_at = index_lengths_at(config)
+        last_run = symbol == config.run_symbols - 1
+        last_index = symbol == index_symbols - 1
+
+        @contextmanager
+        def field(bits: int, section_at: ValueLike) -> Iterator[Value]:
+            m.d.comb += [self.wanted.eq(bits), self.section_at.eq(section_at)]
+            with m.If(self.got):
+                yield self.window[-bits:]
+
+        with m.Switch(state):
+            with m.Case(_State.TABLES), field(1, 0) as present:
+                m.d.comb += [self.clear.eq(present), self.done.eq(~present)]
+                with m.If(present):
+                    m.d.sync += state.eq(_State.RUN_LENGTHS)
+
+            with m.Case(_State.RUN_LENGTHS), field(4, RUN_LENGTHS_AT) as length:
+                m.d.comb += [
+                    self.runs.valid.eq(1),
+                    self.runs.payload.length.eq(length),
+                    self.runs.payload.last.eq(last_run),
+                ]
+                m.d.sync += symbol.eq(symbol + 1)
+                with m.If(last_run):
+                    m.d.sync += [symbol.eq(0), state.eq(_State.INDEX_SYMBOLS)]
+
+            with m.Case(_State.INDEX_SYMBOLS), field(9, indices_at - 9) as number:
+                m.d.comb += [
+                    self.too_many.eq(number > INDEX_SYMBOLS),
+                    self.done.eq(number == 0),
+                ]
+                m.d.sync += [index_symbols.eq(number), state.eq(_State.INDEX_LENGTHS)]
+
+            with m.Case(_State.INDEX_LENGTHS), field(4, indices_at) as length:
+                m.d.comb += [
+                    self.indices.valid.eq(1),
+                    self.indices.payload.length.eq(length),
+                    self.indices.payload.last.eq(last_index),
+                ]
+                m.d.sync += symbol.eq(symbol + 1)
+                with m.If(last_index):
+                    m.d.sync += [symbol.eq(0), state.eq(_State.CODEBOOK)]
+
+            with (
+                m.Case(_State.CODEBOOK),
+                field(config.weight_code_bits, indices_at + 4 * index_symbols) as code,
+            ):
+                m.d.comb += [
+                    self.codebook.valid.eq(1),
+                    self.codebook.index.eq(symbol),
+                    self.codebook.code.eq(code),
+                    self.done.eq(last_index),
+                ]
+                m.d.sync += symbol.eq(symbol + 1)
+
+        with m.If(~self.active | self.done):
+            m.d.sync += [state.eq(_State.TABLES), symbol.eq(0)]
+
+        return m

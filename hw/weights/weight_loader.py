@@ -1,0 +1,327 @@
+"""Loads one column: reads its weight stream and writes constants, taps and start pointers.
+
+The stream is defined in docs/interfaces.md and :mod:`thresher.golden.codes.weights`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import LOAD, LOAD_LANE, ErrorCode
+from thresher.hw.layouts import (
+    constant_layout,
+    pointer_write_layout,
+    record_layout,
+    tap_write_layout,
+)
+from thresher.hw.weights.bit_reader import BitReader
+from thresher.hw.weights.pair_decoder import PairDecoder
+from thresher.hw.weights.table_loader import RUN_LENGTHS_AT, TableLoader, index_lengths_at
+from thresher.hw.weights.tap_writer import TapWriter
+
+__all__ = ["WeightLoader"]
+
+
+class _State(enum.Enum):
+    """The field that is read, or what is waited for."""
+
+    IDLE = 0
+    BIAS_TOP = 1  # what a bias has above 32 bits
+    BIAS = 2
+    SCALE = 3
+    SHIFT = 4
+    TABLES = 5
+    RUN_LENGTHS = 6
+    INDEX_SYMBOLS = 7
+    INDEX_LENGTHS = 8
+    CODEBOOK = 9
+    GROUPS = 10
+    PAIRS = 11
+    BUILD = 12  # until the tables are ready
+    DECODE = 13  # pairs
+    FINISH = 14  # until the element's taps and pointers are written
+    FAIL = 15  # until the pairs before the fault are written
+
+
+def _first_field(config: Config) -> _State:
+    """Return the state of the first field of a channel's constants."""
+    return _State.BIAS_TOP if config.accumulator_bits > 32 else _State.BIAS
+
+
+Field = Callable[[int], AbstractContextManager[Value]]
+
+
+class WeightLoader(wiring.Component):
+    """Decode the weight stream of a column into its processing elements' stores.
+
+    Timing contract
+    ---------------
+    Latency
+        ``busy`` is high from the cycle after ``start`` until the last write strobe has been out.
+    Throughput
+        A field (bias, scale, shift, length, codebook entry, count) a cycle and a pair a cycle, plus
+        a cycle for each group entered beyond the first one of a pair and each pointer after an
+        element's last pair. Tables of ``n`` run and index lengths and ``K`` codebook entries cost
+        ``n + K + code_bits`` cycles, and up to as many as ``K`` more if the codebook is read sooner
+        than the tables are built.
+    Combinational paths
+        None, but ``busy`` comes from registers and drives ``words.ready``.
+    Reset
+        As ``reset_taps``, and idle.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+
+    Members
+    -------
+    load : ``In(record_layout(LOAD))``, lane : ``In(record_layout(LOAD_LANE))``
+        The load's record and this column's; stable while ``busy``.
+    start : ``In(1)``
+        Begin a load. Ignored while ``busy``.
+    reset_taps : ``In(1)``
+        Start of the machine: the tap addresses of all elements begin at 0.
+    busy : ``Out(1)``
+        A load is under way.
+    words : ``In(stream.Signature(port_bits))``
+        Words of the column's stream from its first one on. While not ``busy`` they are discarded.
+    words_wanted : ``Out(1)``
+        More words may be needed.
+    exhausted : ``In(1)``
+        No word comes after the one that ``words`` offers, if it does.
+    tap, pointer, constant : ``Out``
+        Writes, see :mod:`thresher.hw.layouts`.
+    error : ``Out(4)``
+        ``ErrorCode`` of the load that ended early; held until ``start`` or ``reset_taps``.
+    position : ``Out(32)``
+        With an error: the bit of the stream at which the faulty field, symbol or pair begins.
+    """
+
+    load: data.View
+    lane: data.View
+    start: Signal
+    reset_taps: Signal
+    busy: Signal
+    words: stream.Interface
+    words_wanted: Signal
+    exhausted: Signal
+    tap: data.View
+    pointer: data.View
+    constant: data.View
+    error: Signal
+    position: Signal
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "load": In(record_layout(LOAD)),
+                "lane": In(record_layout(LOAD_LANE)),
+                "start": In(1),
+                "reset_taps": In(1),
+                "busy": Out(1),
+                "words": In(stream.Signature(config.port_bits)),
+                "words_wanted": Out(1),
+                "exhausted": In(1),
+                "tap": Out(tap_write_layout(config)),
+                "pointer": Out(pointer_write_layout(config)),
+                "constant": Out(constant_layout(config)),
+                "error": Out(4),
+                "position": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, lane = self.config, self.lane
+
+        m.submodules.reader = reader = BitReader(config)
+        m.submodules.tables = tables = TableLoader(config)
+        m.submodules.decoder = decoder = PairDecoder(config)
+        m.submodules.writer = writer = TapWriter(config)
+        state = Signal(_State)
+        starting = Signal()
+        m.d.comb += [
+            self.busy.eq(state != _State.IDLE),
+            starting.eq(self.start & ~self.busy),
+            reader.clear.eq(starting),
+            reader.i.valid.eq(self.words.valid & self.busy),
+            reader.i.payload.eq(self.words.payload),
+            self.words.ready.eq(reader.i.ready | ~self.busy),
+        ]
+        self._connect_parts(m, reader, tables, decoder, writer)
+
+        # Fields: a state names the bits that it wants, and goes on when it has got them.
+        wanted = Signal(6)
+        got = Signal()
+        dry = Signal()
+        m.d.comb += [
+            got.eq((wanted != 0) & (wanted <= reader.available)),
+            tables.got.eq(got),
+            reader.consume.eq(Mux(decoder.take, decoder.bits, Mux(got, wanted, 0))),
+            dry.eq(self.exhausted & ~self.words.valid & reader.drained),
+        ]
+
+        @contextmanager
+        def field(bits: int) -> Iterator[Value]:
+            m.d.comb += wanted.eq(bits)
+            with m.If(got):
+                yield reader.window[-bits:]
+
+        # Faults. The pairs before a fault are still written, unless one of them is a fault itself.
+        fault = Signal(ErrorCode)
+        tables_at = Signal(32)
+
+        def fail(code: ErrorCode, at: Value) -> None:
+            m.d.sync += [fault.eq(code), self.position.eq(at), state.eq(_State.FAIL)]
+
+        with m.If((wanted != 0) & ~got & dry):
+            bias_top = Mux(state == _State.BIAS, max(0, config.accumulator_bits - 32), 0)
+            fail(ErrorCode.STREAM_SHORT, reader.position - bias_top)
+
+        self._load_constants(m, state, field)
+
+        # States. Decoding does not wait for the tap writer, but for its end.
+        pairs_left = Signal(20)
+        row = writer.element.row
+        with m.Switch(state):
+            with m.Case(_State.TABLES):
+                m.d.comb += [tables.active.eq(1), wanted.eq(tables.wanted)]
+                with m.If(tables.done):
+                    m.d.sync += state.eq(_State.GROUPS)
+                with m.If(tables.section_at == 0):
+                    m.d.sync += tables_at.eq(reader.position)
+                with m.Elif(~got & dry):
+                    fail(ErrorCode.STREAM_SHORT, tables_at + tables.section_at)
+                with m.If(tables.too_many):
+                    fail(ErrorCode.CODE_UNUSED, reader.position)
+
+            with m.Case(_State.GROUPS), field(16) as groups:
+                m.d.sync += [writer.element.groups.eq(groups), state.eq(_State.PAIRS)]
+
+            with m.Case(_State.PAIRS), field(20) as pairs:
+                m.d.comb += writer.start.eq(1)
+                m.d.sync += [pairs_left.eq(pairs), state.eq(_State.BUILD)]
+
+            with m.Case(_State.BUILD), m.If(decoder.ready):
+                m.d.sync += state.eq(_State.DECODE)
+                with m.If(decoder.runs_malformed | decoder.indices_malformed):
+                    m.d.sync += state.eq(_State.FAIL)
+
+            with m.Case(_State.DECODE):
+                with m.If(pairs_left == 0):
+                    m.d.sync += state.eq(_State.FINISH)
+                with m.Elif(decoder.fits):
+                    m.d.comb += decoder.take.eq(decoder.room)
+                    m.d.sync += pairs_left.eq(pairs_left - decoder.room)
+                with m.Elif(decoder.unused):
+                    fail(ErrorCode.CODE_UNUSED, reader.position + decoder.fault_at)
+                with m.Elif(dry):
+                    fail(ErrorCode.STREAM_SHORT, reader.position + decoder.fault_at)
+
+            with m.Case(_State.FINISH), m.If(decoder.empty):
+                m.d.comb += writer.finish.eq(1)
+                with m.If(writer.done):
+                    m.d.sync += [row.eq(row + 1), state.eq(_State.GROUPS)]
+                    with m.If(row == config.lanes - 1):
+                        m.d.sync += state.eq(_State.IDLE)
+
+            with m.Case(_State.FAIL), m.If(decoder.empty & ~decoder.building):
+                m.d.sync += [self.error.eq(fault), state.eq(_State.IDLE)]
+                with m.If(decoder.runs_malformed | decoder.indices_malformed):
+                    m.d.sync += [
+                        self.error.eq(ErrorCode.CODE_UNUSED),
+                        self.position.eq(
+                            tables_at
+                            + Mux(decoder.runs_malformed, RUN_LENGTHS_AT, index_lengths_at(config))
+                        ),
+                    ]
+
+        # A pair past the end is found at the writer; where it began is counted there.
+        written_at = Signal(32)
+        with m.If(writer.start):
+            m.d.sync += written_at.eq(reader.position + 20)
+        with m.Elif(writer.i.valid & writer.i.ready):
+            m.d.sync += written_at.eq(written_at + writer.i.payload.bits)
+        with m.If(self.busy & writer.past_end):
+            m.d.sync += [
+                self.error.eq(ErrorCode.RUN_PAST_END),
+                self.position.eq(written_at),
+                state.eq(_State.IDLE),
+            ]
+
+        with m.If(starting | self.reset_taps):
+            m.d.sync += self.error.eq(ErrorCode.NONE)
+        with m.If(starting):
+            m.d.sync += [
+                row.eq(0),
+                state.eq(Mux(lane.channels == 0, _State.TABLES, _first_field(config))),
+            ]
+        ending = (state == _State.FAIL) | ((state == _State.FINISH) & (row == config.lanes - 1))
+        m.d.comb += self.words_wanted.eq(self.busy & ~ending)
+
+        return m
+
+    def _connect_parts(
+        self,
+        m: Module,
+        reader: BitReader,
+        tables: TableLoader,
+        decoder: PairDecoder,
+        writer: TapWriter,
+    ) -> None:
+        """Connect what needs no logic in between."""
+        connect(m, tables.runs, decoder.runs)
+        connect(m, tables.indices, decoder.indices)
+        connect(m, decoder.o, writer.i)
+        m.d.comb += [
+            tables.window.eq(reader.window),
+            decoder.clear.eq(tables.clear),
+            decoder.codebook.eq(tables.codebook),
+            decoder.window.eq(reader.window),
+            decoder.available.eq(reader.available),
+            decoder.flush.eq(self.start & ~self.busy),
+            writer.load.eq(self.load),
+            writer.reset_taps.eq(self.reset_taps),
+            writer.stop.eq(~self.busy),
+            self.tap.eq(writer.tap),
+            self.pointer.eq(writer.pointer),
+        ]
+
+    def _load_constants(self, m: Module, state: Signal, field: Field) -> None:
+        """Read bias, scale and shift of one channel after another and write them together."""
+        config, constant = self.config, self.constant
+        top = Signal(max(0, config.accumulator_bits - 32))
+        channel = Signal(16)
+
+        m.d.sync += constant.valid.eq(0)
+        with m.Switch(state):
+            with m.Case(_State.BIAS_TOP), field(len(top)) as bits:
+                m.d.sync += [top.eq(bits), state.eq(_State.BIAS)]
+
+            with m.Case(_State.BIAS), field(config.accumulator_bits - len(top)) as bits:
+                m.d.sync += [constant.bias.eq(Cat(bits, top)), state.eq(_State.SCALE)]
+
+            with m.Case(_State.SCALE), field(config.scale_bits) as bits:
+                m.d.sync += [constant.scale.eq(bits), state.eq(_State.SHIFT)]
+
+            with m.Case(_State.SHIFT), field(6) as bits:
+                m.d.sync += [
+                    constant.shift.eq(bits),
+                    constant.address.eq(self.load.channel_base + channel),
+                    constant.valid.eq(1),
+                    channel.eq(channel + 1),
+                    state.eq(_first_field(config)),
+                ]
+                with m.If(channel == self.lane.channels - 1):
+                    m.d.sync += state.eq(_State.TABLES)
+
+        with m.If(~self.busy):
+            m.d.sync += channel.eq(0)
