@@ -99,8 +99,9 @@ class ShiftMultiplier(Multiplier):
             non_zero, negative, exponent = code[0], code[1], code[2:]
             term = Signal(signed(len(self.product)), name=f"term_{index}")
             carry = Signal(name=f"carry_{index}")
-            magnitude = (self.activation << exponent)[: len(self.product)]
+            magnitude = Signal(signed(len(self.product)), name=f"magnitude_{index}")
             m.d.comb += [
+                magnitude.eq(self.activation << exponent),
                 term.eq(Mux(non_zero, magnitude ^ negative.replicate(len(magnitude)), 0)),
                 carry.eq(non_zero & negative),
             ]
