@@ -1,0 +1,450 @@
+"""Output stage: equal to the reference under any flow control, and on time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thresher.golden.config import Config
+from thresher.golden.descriptors import Pool, Rounding
+from thresher.golden.pooling import average_pool, max_pool
+from thresher.golden.requantise import requantise
+from thresher.hw.output.clipper import Clipper
+from thresher.hw.output.pooler import Pooler
+from thresher.hw.output.requantiser import Requantiser
+from thresher.sim.runner import run_cocotb
+from thresher.sim.streams import check_stream_rules, collect_stream, drive_stream
+
+if TYPE_CHECKING:
+    from amaranth.sim._async import SimulatorContext
+
+SMALL = Config(
+    lanes=1,
+    activation_bits=5,
+    accumulator_bits=16,
+    scale_bits=8,
+    channel_depth=16,
+    pool_depth=64,
+)
+pauses = st.lists(st.integers(0, 3), max_size=24)
+Value = tuple[int, bool]
+
+
+def simulate(
+    dut: Requantiser | Pooler,
+    inputs: Sequence[Any],
+    count: int,
+    *,
+    run: Mapping[str, int],
+    channels: int,
+    constants: Sequence[Mapping[str, int]] = (),
+    gaps: Sequence[int] = (),
+    stalls: Sequence[int] = (),
+    runs: int = 1,
+) -> tuple[list[Value], list[int], list[int]]:
+    """Results, and the cycles of transfers at ``i`` and at ``o``; ``start`` before each run."""
+    results: list[Value] = []
+    accepted: list[int] = []
+    sent: list[int] = []
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        for constant in constants:
+            ctx.set(dut.constant, {"valid": 1, **constant})  # type: ignore[union-attr]
+            await ctx.tick()
+        if constants:
+            ctx.set(dut.constant, {"valid": 0})  # type: ignore[union-attr]
+        ctx.set(dut.run, run)
+        ctx.set(dut.channels, channels)
+        for _ in range(runs):
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            received = await collect_stream(ctx, dut.o, count, stalls, max_idle=2000)
+            for payload in received:
+                results.append((payload.value, bool(payload.last)))
+        ctx.set(dut.o.ready, 1)
+        for _ in range(20):
+            _, _, valid = await ctx.tick().sample(dut.o.valid)
+            assert not valid, "more results than asked for"
+
+    async def producer(ctx: SimulatorContext) -> None:
+        for _ in range(runs):
+            await ctx.tick().until(dut.start)
+            await drive_stream(ctx, dut.i, inputs, gaps)
+
+    async def rules(ctx: SimulatorContext) -> None:
+        await check_stream_rules(ctx, dut.o)
+
+    async def clock(ctx: SimulatorContext) -> None:
+        cycle = 0
+        ports = (dut.i.valid, dut.i.ready, dut.o.valid, dut.o.ready)
+        async for _, _, *levels in ctx.tick().sample(*ports):
+            if levels[0] and levels[1]:
+                accepted.append(cycle)
+            if levels[2] and levels[3]:
+                sent.append(cycle)
+            cycle += 1
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(producer)
+    simulator.add_testbench(testbench)
+    simulator.add_testbench(rules, background=True)
+    simulator.add_testbench(clock, background=True)
+    simulator.run()
+    return results, accepted, sent
+
+
+@given(value=st.integers(-(1 << 19), (1 << 19) - 1), bounds=st.tuples(*[st.integers(-16, 15)] * 2))
+@settings(max_examples=30, deadline=None)
+def test_clipper_limits_to_its_bounds(value: int, bounds: tuple[int, int]) -> None:
+    dut = Clipper(SMALL, 20)
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.low, min(bounds))
+        ctx.set(dut.high, max(bounds))
+        for item in (value, *bounds):
+            ctx.set(dut.i, item)
+            assert ctx.get(dut.o) == np.clip(item, min(bounds), max(bounds))
+
+    simulator = Simulator(dut)
+    simulator.add_testbench(testbench)
+    simulator.run()
+
+
+def requantised(
+    sums: Sequence[int], constants: Sequence[Mapping[str, int]], run: Mapping[str, int]
+) -> list[Value]:
+    """The reference's results, in stream order."""
+    channels = len(constants)
+    biased = np.asarray(sums).reshape(-1, channels) + [c["bias"] for c in constants]
+    values = requantise(
+        biased,
+        [c["scale"] for c in constants],
+        [c["shift"] for c in constants],
+        Rounding(run["rounding"]),
+        (run["clip_low"], run["clip_high"]),
+    ).ravel()
+    row = run["out_width"] * channels
+    return [(value, index % row == row - 1) for index, value in enumerate(values.tolist())]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rounding=st.sampled_from(Rounding),
+    width=st.integers(1, 4),
+    channels=st.integers(1, 3),
+    seed=st.integers(0, 1 << 32),
+    shifts=st.sampled_from([(0, 3), (1, 9), (10, 24), (0, 63)]),
+    gaps=pauses,
+    stalls=pauses,
+)
+def test_requantiser_equals_golden(
+    rounding: Rounding,
+    width: int,
+    channels: int,
+    seed: int,
+    shifts: tuple[int, int],
+    gaps: list[int],
+    stalls: list[int],
+) -> None:
+    rng = np.random.default_rng(seed)
+    count = 3 * width * channels
+    sums = rng.integers(-(1 << rng.integers(1, 16)), 1 << rng.integers(1, 16), count).clip(
+        -(1 << 15), (1 << 15) - 1
+    )
+    base = int(rng.integers(0, 16))
+    constants = [
+        {
+            "address": (base + n) % 16,
+            "bias": int(rng.integers(-(1 << rng.integers(1, 16)), 1 << rng.integers(1, 15))),
+            "scale": int(rng.choice([0, 1, 2, 255, rng.integers(0, 256)])),
+            "shift": int(rng.integers(*shifts, endpoint=True)),
+        }
+        for n in range(channels)
+    ]
+    run = {
+        "out_width": width,
+        "channel_base": base,
+        "rounding": rounding,
+        "clip_low": -16,
+        "clip_high": 15,
+    }
+    results, _, _ = simulate(
+        Requantiser(SMALL),
+        sums.tolist(),
+        count,
+        run=run,
+        channels=channels,
+        constants=constants,
+        gaps=gaps,
+        stalls=stalls,
+    )
+    assert results == requantised(sums.tolist(), constants, run)
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("shift", [0, 1, 2, 5])
+def test_exact_halves_and_their_neighbours(rounding: Rounding, shift: int) -> None:
+    config = Config(activation_bits=16, channel_depth=16)
+    sums = list(range(-70, 71))
+    constants = [{"address": 0, "bias": 0, "scale": 1, "shift": shift}]
+    run = {"out_width": 141, "rounding": rounding, "clip_low": -32768, "clip_high": 32767}
+    results, _, _ = simulate(
+        Requantiser(config), sums, 141, run=run, channels=1, constants=constants
+    )
+    assert results == requantised(sums, constants, run)
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_extremes_of_the_default_widths(rounding: Rounding) -> None:
+    config = Config(channel_depth=16)
+    low, high = -(1 << 31), (1 << 31) - 1
+    constants = [
+        {"address": n, "bias": bias, "scale": scale, "shift": shift}
+        for n, (bias, scale, shift) in enumerate(
+            (bias, scale, shift)
+            for bias in (low, high)
+            for scale, shift in ((high, 63), (high, 62), (high, 31), (1, 0))
+        )
+    ]
+    sums = [low] * 8 + [high] * 8 + [0] * 8
+    run = {"out_width": 3, "rounding": rounding, "clip_low": -256, "clip_high": 255}
+    results, _, _ = simulate(
+        Requantiser(config), sums, 24, run=run, channels=8, constants=constants
+    )
+    assert results == requantised(sums, constants, run)
+
+
+def test_requantiser_takes_a_value_per_cycle_and_seven_cycles() -> None:
+    constants = [{"address": 0, "bias": 0, "scale": 1, "shift": 0}]
+    run = {"out_width": 20, "clip_low": -16, "clip_high": 15}
+    # `collect_stream` is ready from cycle to cycle.
+    results, accepted, sent = simulate(
+        Requantiser(SMALL), range(-10, 10), 20, run=run, channels=1, constants=constants
+    )
+    assert [value for value, _ in results] == list(range(-10, 10))
+    assert accepted == list(range(accepted[0], accepted[0] + 20))
+    assert sent == [cycle + Requantiser.LATENCY for cycle in accepted]
+    assert Requantiser.LATENCY == 7
+
+
+def test_start_drops_what_is_inside() -> None:
+    dut = Requantiser(SMALL)
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.run, {"out_width": 2, "clip_high": 15})
+        ctx.set(dut.channels, 2)
+        await drive_stream(ctx, dut.i, [1, 2, 3])
+        ctx.set(dut.start, 1)
+        assert not ctx.get(dut.i.ready)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        ctx.set(dut.o.ready, 1)
+        await drive_stream(ctx, dut.i, [0] * 4)
+        lasts = [payload.last for payload in await collect_stream(ctx, dut.o, 4)]
+        assert lasts == [0, 0, 0, 1]
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+
+
+def pooled(maps: np.ndarray[Any, Any], run: Mapping[str, int]) -> list[Value]:
+    """The reference's results for maps (map, channel, row, position), in stream order."""
+    geometry = (
+        (run["pool_height"], run["pool_width"]),
+        (run["pool_stride_y"], run["pool_stride_x"]),
+        (run["pool_pad_y"], run["pool_pad_x"]),
+        (run["pooled_height"], run["pooled_width"]),
+    )
+    clip = (run["clip_low"], run["clip_high"])
+    if run["pool"] == Pool.MAX:
+        values = max_pool(maps, *geometry).clip(*clip)
+    else:
+        values = average_pool(
+            maps,
+            *geometry,
+            scale=run["pool_scale"],
+            shift=run["pool_shift"],
+            rounding=Rounding(run["rounding"]),
+            clip=clip,
+        )
+    stream = values.transpose(0, 2, 3, 1)
+    row = stream.shape[2] * stream.shape[3]
+    return [(value, index % row == row - 1) for index, value in enumerate(stream.ravel().tolist())]
+
+
+def inputs_of(maps: np.ndarray[Any, Any]) -> list[dict[str, int]]:
+    """Values in stream order; ``last`` as the requantiser sets it."""
+    stream = maps.transpose(0, 2, 3, 1)
+    row = stream.shape[2] * stream.shape[3]
+    return [
+        {"value": value, "last": index % row == row - 1}
+        for index, value in enumerate(stream.ravel().tolist())
+    ]
+
+
+def pooling_run(**fields: int) -> dict[str, int]:
+    """A run's fields of pooling: 2 x 2 maxima, unless given otherwise."""
+    run = {
+        "pool": Pool.MAX,
+        "pool_height": 2,
+        "pool_width": 2,
+        "pool_stride_y": 2,
+        "pool_stride_x": 2,
+        "pool_pad_y": 0,
+        "pool_pad_x": 0,
+        "clip_low": -16,
+        "clip_high": 15,
+        "pool_scale": 1,
+        "pool_shift": 0,
+        "rounding": 0,
+    }
+    return run | fields
+
+
+@st.composite
+def sides(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
+    """Length of a map's side, and kernel, stride, padding and number of the windows along it."""
+    length = draw(st.integers(1, 6))
+    kernel = draw(st.integers(1, 7))
+    stride = draw(st.integers(1, 4))
+    pad = draw(st.integers(0, kernel - 1))
+    most = (length - 1 + pad) // stride + 1  # windows that begin within the map
+    return length, kernel, stride, pad, draw(st.integers(1, most))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    y=sides(),
+    x=sides(),
+    channels=st.integers(1, 3),
+    maps=st.integers(1, 2),
+    pool=st.sampled_from([Pool.MAX, Pool.AVERAGE]),
+    rounding=st.sampled_from(Rounding),
+    seed=st.integers(0, 1 << 32),
+    gaps=pauses,
+    stalls=pauses,
+)
+def test_pooler_equals_golden(
+    y: tuple[int, int, int, int, int],
+    x: tuple[int, int, int, int, int],
+    channels: int,
+    maps: int,
+    pool: Pool,
+    rounding: Rounding,
+    seed: int,
+    gaps: list[int],
+    stalls: list[int],
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-16, 15, (maps, channels, y[0], x[0]), endpoint=True)
+    run = pooling_run(
+        pool=pool,
+        rounding=rounding,
+        pool_scale=int(rng.choice([1, 3, 28, 57])),
+        pool_shift=int(rng.integers(0, 8)),
+    )
+    for side, axis, (length, kernel, stride, pad, count) in (("height", "y", y), ("width", "x", x)):
+        run |= {
+            f"out_{side}": length,
+            f"pool_{side}": kernel,
+            f"pool_stride_{axis}": stride,
+            f"pool_pad_{axis}": pad,
+            f"pooled_{side}": count,
+        }
+    live = min(-(-y[1] // y[2]), y[4])
+    depth = 1 << max(4, (live * x[4] * channels - 1).bit_length())  # as small as it may be
+    config = Config(lanes=1, activation_bits=5, pool_depth=depth)
+    expected = pooled(values, run)
+    results, _, _ = simulate(
+        Pooler(config),
+        inputs_of(values),
+        len(expected),
+        run=run,
+        channels=channels,
+        gaps=gaps,
+        stalls=stalls,
+    )
+    assert results == expected
+
+
+def test_a_global_average_and_a_second_run() -> None:
+    values = np.random.default_rng(1).integers(-16, 15, (1, 3, 7, 7), endpoint=True)
+    run = pooling_run(
+        pool=Pool.AVERAGE,
+        out_height=7,
+        out_width=7,
+        pool_height=7,
+        pool_width=7,
+        pooled_height=1,
+        pooled_width=1,
+        pool_scale=round(2**20 / 49),
+        pool_shift=20,
+    )
+    expected = pooled(values, run)
+    results, _, _ = simulate(Pooler(SMALL), inputs_of(values), 3, run=run, channels=3, runs=2)
+    assert results == expected * 2
+
+
+def test_without_pooling_values_pass_at_full_rate() -> None:
+    values = np.random.default_rng(2).integers(-16, 15, (1, 2, 3, 5), endpoint=True)
+    inputs = inputs_of(values)
+    results, accepted, sent = simulate(
+        Pooler(SMALL), inputs, len(inputs), run={"pool": Pool.NONE}, channels=2
+    )
+    assert results == [(item["value"], item["last"]) for item in inputs]
+    assert accepted == sent == list(range(accepted[0], accepted[0] + len(inputs)))
+
+
+@pytest.mark.parametrize("pool", [Pool.MAX, Pool.AVERAGE])
+def test_disjoint_windows_take_a_value_per_cycle_and_send_one_per_cycle(pool: Pool) -> None:
+    values = np.random.default_rng(3).integers(-16, 15, (2, 3, 4, 6), endpoint=True)
+    run = pooling_run(pool=pool, out_height=4, out_width=6, pooled_height=2, pooled_width=3)
+    expected = pooled(values, run)
+    results, accepted, sent = simulate(
+        Pooler(SMALL), inputs_of(values), len(expected), run=run, channels=3
+    )
+    assert results == expected
+    received_rows, sent_row = 2 * 6 * 3, 3 * 3
+    for row in range(4):
+        first = accepted[0] + row * (received_rows + sent_row)
+        part = slice(row * received_rows, (row + 1) * received_rows)
+        assert accepted[part] == list(range(first, first + received_rows))
+        first_sent = first + received_rows - 1 + 7
+        part = slice(row * sent_row, (row + 1) * sent_row)
+        assert sent[part] == list(range(first_sent, first_sent + sent_row))
+
+
+@pytest.mark.cocotb
+def test_requantiser_verilog_equals_golden(tmp_path: Path) -> None:
+    config = {"lanes": 1, "channel_depth": 16}
+    count = run_cocotb(
+        Requantiser(Config(**config)),
+        test_module="cocotb_requantiser",
+        build_dir=tmp_path,
+        env={"CONFIG": json.dumps(config)},
+    )
+    assert count == 4
+
+
+@pytest.mark.cocotb
+def test_pooler_verilog_equals_golden(tmp_path: Path) -> None:
+    config = {"lanes": 1, "pool_depth": 64}
+    count = run_cocotb(
+        Pooler(Config(**config)),
+        test_module="cocotb_pooler",
+        build_dir=tmp_path,
+        env={"CONFIG": json.dumps(config)},
+    )
+    assert count == 4
