@@ -33,7 +33,16 @@ from thresher.golden.network import (
 )
 from thresher.golden.requantise import requantise
 
-__all__ = ["Inference", "LayerCounts", "Macs", "StreamSize", "infer", "seen_by", "weight_stream"]
+__all__ = [
+    "Inference",
+    "LayerCounts",
+    "Macs",
+    "StreamSize",
+    "count_macs",
+    "infer",
+    "seen_by",
+    "weight_stream",
+]
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -237,7 +246,7 @@ def infer(
         macs = macs_in_bounds = Macs()
         weights = StreamSize()
         if isinstance(layer, WeightedLayer):
-            macs, macs_in_bounds = _count_macs(layer, nonzeros[source], len(array))
+            macs, macs_in_bounds = count_macs(layer, nonzeros[source], len(array))
             weights = weight_stream(layer)
         counts[layer.name] = LayerCounts(
             macs=macs,
@@ -332,7 +341,8 @@ def _convolve(layer: Convolution, values: Int64Array, allowed: Range) -> npt.NDA
     columns = taps.transpose(1, 4, 5, 0, 2, 3).reshape(layer.groups, -1, count * height * width)
     weights = layer.dense_weights().astype(dtype)
     sums = np.matmul(weights.reshape(layer.groups, -1, columns.shape[1]), columns)
-    return sums.reshape(layer.out_channels, count, height, width).transpose(1, 0, 2, 3)
+    by_channel = np.asarray(sums.reshape(layer.out_channels, count, height, width))
+    return by_channel.transpose(1, 0, 2, 3)
 
 
 def _matrix_values(layer: Layer, shapes: Mapping[str, tuple[int, int, int]]) -> int:
@@ -343,8 +353,19 @@ def _matrix_values(layer: Layer, shapes: Mapping[str, tuple[int, int, int]]) -> 
     return max(channels * rows * columns, channels * taps * height * width)
 
 
-def _count_macs(layer: WeightedLayer, nonzeros: Int64Array, count: int) -> tuple[Macs, Macs]:
-    """Count by tap: how many of its activations are not zero, how many of its weights."""
+def count_macs(layer: WeightedLayer, nonzeros: Int64Array, count: int) -> tuple[Macs, Macs]:
+    """Count a layer's multiplications, with padded positions and without.
+
+    Parameters
+    ----------
+    layer
+        Its weights decide which are zero.
+    nonzeros
+        For each input position, for how many of the inputs it is not zero; the map's shape.
+    count
+        Number of inputs.
+    """
+    # By tap: how many of its activations are not zero, how many of its weights.
     if isinstance(layer, Convolution):
         taps = _taps(layer, nonzeros)
         positions = taps.shape[1] * taps.shape[2] * count

@@ -62,8 +62,10 @@ def requantise(
     accs = _integers("acc", acc, -(1 << 47), (1 << 47) - 1)
     scales = _integers("scale", scale, 0, (1 << 31) - 1)
     shifts = _integers("shift", shift, 0, 63)
+    shape = np.broadcast_shapes(accs.shape, scales.shape, shifts.shape)
     if accs.size == 0:
-        return np.zeros(np.broadcast_shapes(accs.shape, scales.shape, shifts.shape), dtype=np.int64)
+        return np.zeros(shape, dtype=np.int64)
+    accs = np.atleast_1d(accs)  # an operation on an object of no dimensions gives no array
 
     # The sum of product and addend must stay below 2^63; the addend is at most 2^62.
     greatest = max(-int(accs.min()), int(accs.max())) * int(scales.max())
@@ -78,13 +80,11 @@ def requantise(
         least, most = min(values.flat), max(values.flat)
         if least < -(1 << 63) or most >= 1 << 63:
             raise OverflowError(f"a result must fit 64 bits, not reach {least}..{most}")
-    result: Int64Array = values.astype(np.int64)
-    return result
+    return np.asarray(values.astype(np.int64).reshape(shape))
 
 
 def _round(products: npt.NDArray, shifts: npt.NDArray, rounding: Rounding) -> npt.NDArray:
-    one = products.dtype.type(1) if products.dtype != object else 1
-    half = np.where(shifts == 0, 0, one << np.maximum(shifts - 1, 0))
+    half = np.where(shifts == 0, 0, np.ones_like(shifts) << np.maximum(shifts - 1, 0))
     match rounding:
         case Rounding.HALF_UP:
             return np.asarray((products + half) >> shifts)
