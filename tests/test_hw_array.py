@@ -19,6 +19,7 @@ from thresher.golden.config import Config, MultiplierKind
 from thresher.golden.multipliers import encode
 from thresher.hw.array.array import Array
 from thresher.hw.array.pe import PE
+from thresher.sim.runner import run_cocotb
 from thresher.sim.streams import check_stream_rules, collect_stream, drive_stream
 
 if TYPE_CHECKING:
@@ -111,6 +112,39 @@ class Pauses:
         return [self.rng.choice([0, 0, self.rng.randint(0, self.most)]) for _ in range(count)]
 
 
+def simulate(
+    dut: Any,
+    testbenches: Sequence[Callable[[SimulatorContext], Any]],
+    observer: Callable[[SimulatorContext], Any],
+    producers: Sequence[stream.Interface],
+) -> None:
+    """Run until all testbenches are done, with the rules of ``producers`` checked."""
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    for testbench in testbenches:
+        simulator.add_testbench(testbench)
+    simulator.add_testbench(observer, background=True)
+    for port in producers:
+
+        async def rules(ctx: SimulatorContext, port: stream.Interface = port) -> None:
+            await check_stream_rules(ctx, port)
+
+        simulator.add_testbench(rules, background=True)
+    simulator.run()
+
+
+async def nothing(ctx: SimulatorContext) -> None:
+    await ctx.tick()
+
+
+async def until_idle(ctx: SimulatorContext, dut: Any) -> None:
+    for _ in range(2000):
+        if ctx.get(dut.idle):
+            return
+        await ctx.tick()
+    raise TimeoutError("still busy")
+
+
 def words(values: Int64Array) -> list[int]:
     return [int(value) for value in values.ravel()]
 
@@ -172,11 +206,7 @@ def simulate_pe(
         started = True
         payloads = [token._asdict() for token in tokens]
         await drive_stream(ctx, dut.i, payloads, pause.draw(len(tokens)))
-        for _ in range(2000):
-            if ctx.get(dut.idle):
-                break
-            await ctx.tick()
-        assert ctx.get(dut.idle), "still busy"
+        await until_idle(ctx, dut)
         running = False
 
     async def east(ctx: SimulatorContext) -> None:
@@ -198,26 +228,15 @@ def simulate_pe(
     async def events(ctx: SimulatorContext) -> None:
         signals = [getattr(dut, event) for event in EVENTS]
         while True:
+            counting = started and running  # the first cycle is that of the first token
             _, _, *values = await ctx.tick().sample(*signals)
-            if started and running:
+            if counting:
                 seen.cycles += 1
                 for event, value in zip(EVENTS, values, strict=True):
                     seen.trace[event].append(value)
                     seen.totals[event] += value
 
-    simulator_benches = [west, east, above, below]
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    for testbench in simulator_benches:
-        simulator.add_testbench(testbench)
-    simulator.add_testbench(events, background=True)
-    for port in (dut.o, dut.south):
-
-        async def rules(ctx: SimulatorContext, port: stream.Interface = port) -> None:
-            await check_stream_rules(ctx, port)
-
-        simulator.add_testbench(rules, background=True)
-    simulator.run()
+    simulate(dut, [west, east, above, below], events, [dut.o, dut.south])
     return seen
 
 
@@ -275,7 +294,7 @@ def test_array_equals_golden_under_any_flow_control(seed: int, most: int, lanes:
     rows = 8
     tokens = [random_tokens(config, run, rows, rng) for _ in range(lanes)]
     taps = [[random_taps(config, run, count, rng) for count in channels] for _ in range(lanes)]
-    seen = simulate_array(tokens, taps, config, run, channels, Pauses(rng, most))
+    seen = simulate_array(tokens, taps, config, run, channels=channels, pauses=Pauses(rng, most))
     expected = array(tokens, taps, config, run, channels)
     assert seen.sums == [words(column) for column in expected]
     assert seen.totals["macs"] == sum(
@@ -292,6 +311,7 @@ def simulate_array(
     taps: Sequence[Sequence[Taps]],
     config: Config,
     run: ArrayRun,
+    *,
     channels: Sequence[int],
     pauses: Pauses,
 ) -> Seen:
@@ -318,11 +338,7 @@ def simulate_array(
                 await ctx.tick()
             payloads = [token._asdict() for token in tokens[row]]
             await drive_stream(ctx, dut.tokens[row], payloads, pauses.draw(len(payloads)))
-            for _ in range(2000):
-                if ctx.get(dut.idle):
-                    break
-                await ctx.tick()
-            assert ctx.get(dut.idle), "still busy"
+            await until_idle(ctx, dut)
             for _ in range(3):
                 await ctx.tick()
 
@@ -341,18 +357,210 @@ def simulate_array(
             _, _, macs = await ctx.tick().sample(dut.macs)
             seen.totals["macs"] += macs
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(control)
-    for index in lanes:
-        simulator.add_testbench(lane(index))
-        simulator.add_testbench(column(index))
-    simulator.add_testbench(counters, background=True)
-    for port in dut.sums:
-
-        async def rules(ctx: SimulatorContext, port: stream.Interface = port) -> None:
-            await check_stream_rules(ctx, port)
-
-        simulator.add_testbench(rules, background=True)
-    simulator.run()
+    benches = [make(index) for index in lanes for make in (lane, column)]
+    simulate(dut, [control, *benches], counters, dut.sums)
     return seen
+
+
+WIDE = ArrayRun(out_width=4, channels=4)  # one row fills the accumulators of small()
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 4])
+def test_hits_on_one_accumulator_a_few_cycles_apart(distance: int) -> None:
+    config = small()
+    # Offsets 3, 5, 7, .. on one bank, so that only the accumulator repeats at the distance.
+    pairs = [(3 + 2 * (k % distance), k % 15 - 7) for k in range(24)]
+    taps = make_taps(config, [pairs])
+    tokens = [OPEN, Token(lo=0, hi=1, value=11), Token(lo=0, hi=1, value=-32), COMPLETE]
+    check_pe(tokens, taps, config, WIDE, ring=1)
+
+
+def test_tap_and_accumulator_addresses_wrap() -> None:
+    config = small()
+    taps = make_taps(config, [[(k, k - 8) for k in range(16)], [(15, 3)]], first=27)
+    tokens = [OPEN, Token(hi=1, base=9, value=5), Token(lo=1, hi=2, base=15, value=-7), COMPLETE]
+    check_pe(tokens * 2, taps, config, WIDE, ring=1)
+
+
+def test_sums_wrap_at_the_accumulator_width() -> None:
+    config = small()
+    taps = make_taps(config, [[(0, -16)] * 31])
+    tokens = [OPEN, *[Token(hi=1, value=-32)] * 3, COMPLETE]
+    assert words(pe(tokens, taps, config, WIDE, 4))[0] < 0
+    check_pe(tokens, taps, config, WIDE, ring=1)
+
+
+def test_only_markers_give_rows_of_zeros() -> None:
+    config = small()
+    run = ArrayRun(out_width=2, channels=2)
+    seen = check_pe([OPEN, COMPLETE] * 9, make_taps(config, [[]]), config, run, ring=1)
+    assert seen.sums == [[0] * 36]
+
+
+def test_a_column_without_channels_drops_its_rows() -> None:
+    config = small()
+    run = ArrayRun(out_width=2, channels=2)
+    seen = check_pe([OPEN, COMPLETE] * 9, make_taps(config, [[]]), config, run, channels=0, ring=1)
+    assert seen.sums == [[]]
+
+
+@pytest.mark.parametrize("most", [0, 6])
+def test_the_walker_waits_for_the_ring_and_the_fifo_fills(most: int) -> None:
+    config = small(fifo_depth=2)
+    taps = make_taps(config, [[(k, 3 - k) for k in range(6)]])
+    row = [OPEN, *[Token(hi=1, value=value) for value in (1, -5, 9)], COMPLETE]
+    pauses = Pauses(random.Random(7), most)
+    seen = check_pe(row * 3, taps, config, WIDE, ring=1, pauses=pauses)
+    assert seen.totals["ring_full"] > 0
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_gated_taps_count_and_change_nothing(gate: bool) -> None:
+    config = small()
+    taps = make_taps(config, [[(k, k % 3) for k in range(12)]])  # a third are zero
+    tokens = [OPEN, *[Token(hi=1, value=value) for value in (3, 0, -4)], COMPLETE]
+    seen = check_pe(tokens, taps, config, WIDE, ring=1, gate=gate)
+    assert seen.totals["gated"] == (4 + 12 + 4 if gate else 0)
+    if gate:
+        pairs = zip(seen.trace["gated"], seen.trace["mac"], strict=True)
+        assert all(mac for gated, mac in pairs if gated)
+
+
+def test_one_tap_a_cycle_across_tokens() -> None:
+    config = small()
+    taps = make_taps(config, [[(0, 1)], [(1, 2), (2, 3)], [(k, 1) for k in range(5)]])
+    groups = [0, 0, 0, 1, 2, 1, 2, 2, 2]  # the first come as fast as they are walked
+    tokens = [OPEN, *[Token(lo=g, hi=g + 1, value=2) for g in groups], COMPLETE]
+    macs = check_pe(tokens, taps, config, WIDE, ring=1).trace["mac"]
+    # Accepted in cycle 0: the marker; the first tap is in the multiplier six cycles later.
+    assert macs.index(1) == 6
+    assert macs[6 : 6 + sum(macs)] == [1] * sum(macs)
+
+
+def test_one_token_without_taps_a_cycle() -> None:
+    config = small()
+    taps = make_taps(config, [[], [(2, 3)]])
+    empty = [Token(lo=0, hi=1, value=2)] * 20
+    macs = check_pe(
+        [OPEN, *empty, Token(lo=0, hi=2, value=4), COMPLETE], taps, config, WIDE, ring=1
+    )
+    assert macs.trace["mac"].index(1) == 26  # twenty cycles later than without them
+
+
+def test_one_word_a_cycle_leaves_south() -> None:
+    config = small(accumulator_depth=64)
+    run = ArrayRun(out_width=8, channels=4)
+    dut = PE(config)
+    valid_cycles: list[int] = []
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.top, 1)
+        ctx.set(dut.channels, 4)
+        ctx.set(dut.south.ready, 1)
+        ctx.set(dut.o.ready, 1)
+        await begin(ctx, dut, run, 2, False)
+        await drive_stream(ctx, dut.i, [t._asdict() for t in (OPEN, OPEN, COMPLETE)])
+        await drive_stream(ctx, dut.i, [COMPLETE._asdict()])
+        for cycle in range(1, 80):  # the last marker was accepted in cycle 0
+            if ctx.get(dut.south.valid):
+                valid_cycles.append(cycle)
+            await ctx.tick()
+
+    simulate(dut, [testbench], nothing, [dut.south])
+    assert valid_cycles == list(range(9, 9 + 64))  # of the first marker: ten cycles
+
+
+def test_draining_gives_way_to_hits_on_its_bank() -> None:
+    config = small(accumulator_depth=32, tap_depth=64)
+    taps = make_taps(config, [[(16 + 2 * (k % 8), k % 9 - 4) for k in range(40)]])
+    work = [Token(hi=1, base=0, value=value) for value in (7, -9, 3)]
+    tokens = [OPEN, OPEN, COMPLETE, *work, COMPLETE]
+    seen = check_pe(tokens, taps, config, WIDE)
+    assert seen.totals["conflict"] > 8  # all taps are on the even bank
+    macs = seen.trace["mac"]
+    first = macs.index(1)
+    assert macs[first : first + 120] == [1] * 120  # the walker never waits for the drain
+
+
+def test_tokens_go_east_while_the_element_waits() -> None:
+    config = small(fifo_depth=2)
+    run = ArrayRun(out_width=1, channels=1)
+    dut = PE(config)
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.top, 1)
+        ctx.set(dut.channels, 1)
+        await begin(ctx, dut, run, 1, False)
+        # The second row never opens: the first is not complete. Two markers wait in the FIFO.
+        await drive_stream(ctx, dut.i, [OPEN._asdict()])
+        ctx.set(dut.o.ready, 1)
+        await drive_stream(ctx, dut.i, [OPEN._asdict()] * 3)
+        for _ in range(3):
+            await ctx.tick()
+        assert not ctx.get(dut.i.ready)
+        assert not ctx.get(dut.o.valid)  # the last copy has left, though the token has to wait
+        assert ctx.get(dut.ring_full)
+        assert not ctx.get(dut.idle)
+
+    simulate(dut, [testbench], nothing, [dut.o])
+
+
+def test_clear_drops_a_run_and_zeroes_the_accumulators() -> None:
+    config = small()
+    taps = make_taps(config, [[(k, 5) for k in range(16)]])
+    dut = PE(config)
+    sums: list[int] = []
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.top, 1)
+        ctx.set(dut.channels, 4)
+        ctx.set(dut.o.ready, 1)
+        await load(ctx, dut.tap, dut.pointer, 0, taps)
+        await begin(ctx, dut, WIDE, 1, False)
+        work = [Token(hi=1, base=base, value=9) for base in range(4)]
+        await drive_stream(ctx, dut.i, [t._asdict() for t in (OPEN, *work, COMPLETE, OPEN)])
+        for _ in range(80):
+            await ctx.tick()
+        assert ctx.get(dut.south.valid)  # it has begun to drain
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        ctx.set(dut.clear, 0)
+        for _ in range(config.accumulator_depth // 2):
+            assert ctx.get(dut.clearing)
+            assert not ctx.get(dut.i.ready)
+            assert not ctx.get(dut.south.valid)
+            await ctx.tick()
+        assert not ctx.get(dut.clearing)
+        assert ctx.get(dut.idle)
+        await begin(ctx, dut, WIDE, 1, False)
+        await drive_stream(ctx, dut.i, [OPEN._asdict(), COMPLETE._asdict()])
+        sums.extend(await collect_stream(ctx, dut.south, 16))
+
+    simulate(dut, [testbench], nothing, [])
+    assert sums == [0] * 16
+
+
+def test_event_counts_of_an_array_come_two_cycles_late() -> None:
+    config = small(lanes=2)
+    dut = Array(config)
+    found: list[int] = []
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        await begin(ctx, dut, ArrayRun(out_width=1, channels=1), 0, False)
+        for row in range(2):
+            ctx.set(dut.tokens[row].payload, OPEN._asdict())
+            ctx.set(dut.tokens[row].valid, 1)
+        await ctx.tick()
+        for row in range(2):
+            ctx.set(dut.tokens[row].valid, 0)
+        for _ in range(6):
+            found.append(ctx.get(dut.ring_full))
+            await ctx.tick()
+
+    simulate(dut, [testbench], nothing, [])
+    assert found == [0, 0, 0, 2, 4, 4]  # waiting from cycle 2 on; one column after the other
+
+
+@pytest.mark.cocotb
+def test_verilog_equals_golden() -> None:
+    assert run_cocotb(PE(small(accumulator_bits=20)), test_module="cocotb_pe") == 2
