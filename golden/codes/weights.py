@@ -263,17 +263,18 @@ def best_format(positions: npt.ArrayLike, code_bits: int = 15) -> WeightFormat:
     (1, 4)
     """
     zeros = np.diff(np.asarray(positions, dtype=np.int64), prepend=-1) - 1
-    best: tuple[int, WeightFormat] | None = None
-    for run_bits in range(1, min(8, code_bits) + 1):
-        fmt = WeightFormat(run_bits=run_bits, code_bits=code_bits)
+    formats = [
+        WeightFormat(run_bits=run_bits, code_bits=code_bits)
+        for run_bits in range(1, min(8, code_bits) + 1)
+    ]
+    sizes = []
+    for fmt in formats:
         escapes, rest = np.divmod(zeros, fmt.escape)
         counts = np.bincount(rest, minlength=fmt.run_symbols)
         counts[fmt.escape] = escapes.sum()
-        size = coded_bits(counts, code_lengths(counts, code_bits)) + LENGTH_BITS * counts.size
-        if best is None or size < best[0]:
-            best = size, fmt
-    assert best is not None
-    return best[1]
+        table_bits = LENGTH_BITS * fmt.run_symbols
+        sizes.append(table_bits + coded_bits(counts, code_lengths(counts, code_bits)))
+    return formats[int(np.argmin(sizes))]
 
 
 def encode_layer(
