@@ -59,7 +59,7 @@ class RLCDecoder(wiring.Component):
 
     Timing
     ------
-    Two channels, a row of the pairs ``(0, 7) (3, 5)``, then an empty row::
+    Two channels, a row of the pairs ``(0, 7) (2, 5)``, then an empty row::
 
         cycle    0   1   2   3   4   5
         i.valid  1   1   1   0   0   0
@@ -67,7 +67,7 @@ class RLCDecoder(wiring.Component):
         o.valid  0   0   1   1   1   0
         o.ready  1   1   1   1   1   1
         o.value  -   -   7   5   -   -
-        o.step   -   -   0   0   0   -
+        o.step   -   -   0   1   0   -
         o.last   -   -   0   1   1   -
     """
 

@@ -113,11 +113,12 @@ class RowReader(wiring.Component):
 
         # Segment table; where each segment's input and next row begin; words of its next row.
         place_layout = data.StructLayout({"base": address_bits, "next": address_bits})
-        m.submodules.table = table = memory.Memory(
-            shape=record_layout(RUN_SEGMENT), depth=depth, init=[]
-        )
-        m.submodules.places = places = memory.Memory(shape=place_layout, depth=depth, init=[])
-        m.submodules.counts = counts = memory.Memory(shape=20, depth=depth, init=[])
+        table: Any = memory.Memory(shape=record_layout(RUN_SEGMENT), depth=depth, init=[])
+        places: Any = memory.Memory(shape=place_layout, depth=depth, init=[])
+        counts: Any = memory.Memory(shape=20, depth=depth, init=[])
+        m.submodules.table = table
+        m.submodules.places = places
+        m.submodules.counts = counts
         write_table, read_table = table.write_port(), table.read_port()
         write_place, read_place = places.write_port(), places.read_port()
         write_count, read_count = counts.write_port(), counts.read_port()
