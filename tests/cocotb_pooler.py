@@ -65,7 +65,9 @@ async def values_equal_golden(dut: Any, pool: Pool, max_pause: int) -> None:
             f"pool_pad_{axis}": PAD[index],
             f"pooled_{side}": SIZE[index],
         }
-    dut.run.value = record_layout(RUN).const(run).as_bits()
+    fields: Any = run
+    bits: Any = record_layout(RUN).const(fields)
+    dut.run.value = bits.as_bits()
     dut.channels.value = CHANNELS
     dut.start.value = 0
     source, sink = StreamSource(dut, "i"), StreamSink(dut, "o")

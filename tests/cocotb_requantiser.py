@@ -25,8 +25,9 @@ ROWS, WIDTH, CHANNELS, BASE = 4, 9, 8, 5
 
 def drive(dut: Any, port: str, layout: data.StructLayout, values: dict[str, int]) -> None:
     """Set a port that is a struct."""
-    handle = getattr(dut, port)
-    handle.value = layout.const(values).as_bits()
+    fields: Any = values
+    bits: Any = layout.const(fields)
+    getattr(dut, port).value = bits.as_bits()
 
 
 def signed_value(payload: int) -> tuple[int, bool]:

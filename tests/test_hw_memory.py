@@ -46,7 +46,8 @@ class Memory:
         due: deque[tuple[int, int]] = deque()
         ready = True
         ctx.set(request.ready, 1)
-        async for _, _, valid, payload in ctx.tick().sample(request.valid, request.payload):
+        while True:
+            _, _, valid, payload = await ctx.tick().sample(request.valid, request.payload)
             self.cycle += 1
             if valid and ready:
                 address = payload if isinstance(payload, int) else payload.address
@@ -68,7 +69,8 @@ class Memory:
 
 async def answers(ctx: SimulatorContext, port: stream.Interface, received: list[int]) -> None:
     """Append all that comes from a response port, which is never asked to wait."""
-    async for _, _, valid, word in ctx.tick().sample(port.valid, port.payload):
+    while True:
+        _, _, valid, word = await ctx.tick().sample(port.valid, port.payload)
         if valid:
             received.append(word)
 
@@ -83,7 +85,7 @@ async def answers(ctx: SimulatorContext, port: stream.Interface, received: list[
     seed=st.integers(0, 1 << 32),
 )
 def test_every_response_reaches_its_reader_in_order(
-    readers: int, writers: int, latency: int, stall: float, busy: bool, seed: int
+    *, readers: int, writers: int, latency: int, stall: float, busy: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     dut = Arbiter(CONFIG, readers, writers)
@@ -247,14 +249,16 @@ def fetch(
         assert ctx.get(dut.idle)
 
     async def toggle(ctx: SimulatorContext) -> None:
-        async for _ in ctx.tick():
+        while True:
+            await ctx.tick()
             if pause:
                 ctx.set(dut.active, memory.rng.random() < 0.5)
 
     async def observe(ctx: SimulatorContext) -> None:
         cycle = 0
-        sampled = ctx.tick().sample(dut.words_read, dut.o.valid, dut.o.ready)
-        async for _, _, read, valid, ready in sampled:
+        ports = (dut.words_read, dut.o.valid, dut.o.ready)
+        while True:
+            _, _, read, valid, ready = await ctx.tick().sample(*ports)
             assert read == (valid and ready)
             if read:
                 cycles.append(cycle)
@@ -287,6 +291,7 @@ def fetch(
     seed=st.integers(0, 1 << 32),
 )
 def test_words_of_the_newest_stream_only(
+    *,
     streams: list[tuple[int, int, int]],
     latency: int,
     stall: float,

@@ -133,7 +133,7 @@ class PartialStore(wiring.Component):
     Latency
         An operation presented while ``ready`` reads in this cycle and is carried out in the next;
         one on the same address may follow at once. A result sent in cycle ``t`` is offered in cycle
-        ``t + 6``.
+        ``t + 7``.
     Throughput
         One operation per cycle. Only a result that the scaler cannot take stops them.
     Combinational paths
@@ -149,7 +149,7 @@ class PartialStore(wiring.Component):
     run : ``In(record_layout(RUN))``
         As of :class:`Pooler`.
     update, emit : ``In(1)``
-        Combine ``value`` into a partial result; send one. Not both.
+        Combine ``value`` into a partial result; send one. Both: send what it has become.
     address, value, overwrite, last
         Operand: the partial result; what is combined with it, or put in its place if ``overwrite``;
         and ``last`` of the result sent.
@@ -169,7 +169,7 @@ class PartialStore(wiring.Component):
     ready: Signal
     o: stream.Interface
 
-    LATENCY = 1 + Scaler.LATENCY
+    LATENCY = 2 + Scaler.LATENCY
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -210,8 +210,9 @@ class PartialStore(wiring.Component):
         forward = Signal()
         written = Signal(signed(partial_bits))
         partial = Signal(signed(partial_bits))
+        moves = Signal()
         m.d.comb += [
-            self.ready.eq(~emits | scaler.i.ready),
+            self.ready.eq(~emits | moves),
             read.en.eq(self.ready),
             read.addr.eq(self.address),
             partial.eq(Mux(forward, written, read.data)),
@@ -228,7 +229,7 @@ class PartialStore(wiring.Component):
                 written.eq(write.data),
             ]
 
-        # Combine.
+        # Combine. (A stalled operation writes the same again.)
         m.d.comb += [write.en.eq(updates), write.addr.eq(address)]
         with m.If(overwrite):
             m.d.comb += write.data.eq(value)
@@ -237,13 +238,23 @@ class PartialStore(wiring.Component):
         with m.Else():
             m.d.comb += write.data.eq(Mux(partial < value, value, partial))
 
-        # Send; a maximum is scaled by 1.
+        # Send, from a register; a maximum is scaled by 1.
+        sends = Signal()
+        sent = Signal(signed(partial_bits), reset_less=True)
+        sent_last = Signal(reset_less=True)
+        with m.If(moves):
+            m.d.sync += [
+                sends.eq(emits),
+                sent.eq(Mux(updates, write.data, partial)),
+                sent_last.eq(last),
+            ]
         m.d.comb += [
-            scaler.i.valid.eq(emits),
-            scaler.i.payload.value.eq(partial),
+            moves.eq(~sends | scaler.i.ready),
+            scaler.i.valid.eq(sends),
+            scaler.i.payload.value.eq(sent),
+            scaler.i.payload.last.eq(sent_last),
             scaler.i.payload.scale.eq(Mux(average, self.run.pool_scale, 1)),
             scaler.i.payload.shift.eq(Mux(average, self.run.pool_shift, 0)),
-            scaler.i.payload.last.eq(last),
             scaler.rounding.eq(self.run.rounding),
             scaler.low.eq(self.run.clip_low),
             scaler.high.eq(self.run.clip_high),
@@ -261,18 +272,20 @@ class Pooler(wiring.Component):
                           |
                           +-> scale, round, clip -> o
 
-    When the last input row of a row of windows has been received, the input waits while the
-    windows are sent.
+    A window is sent with its last value, as long as this is the order of the output. The windows
+    that are left at the end of an input row, cut by an edge of the map, are sent while the input
+    waits: those that end at the last position, if there are several; and, at the end of the map,
+    all rows of windows after the first one.
 
     Timing contract
     ---------------
     Latency
-        Without pooling 0 cycles. Otherwise the first result of a row of windows is offered in
-        cycle ``t + 7``, its last input row's final value having been accepted in cycle ``t``.
+        Without pooling 0 cycles. Otherwise a window's last value, accepted in cycle ``t``, lets its
+        result be offered in cycle ``t + 7``, if the value lies in no other window.
     Throughput
         Receives a value per cycle, or one in ``n`` cycles if it lies in ``n`` windows, and rests
-        for ``pool_pad_x`` cycles after each row. Sends a value per cycle. While a row of windows
-        goes into the pipeline nothing is received.
+        for ``pool_pad_x`` cycles after each row. Windows left at the end of a row are sent at a
+        result per cycle.
     Combinational paths
         Without pooling between ``i`` and ``o``, both ways. Otherwise ``o.ready`` to ``i.ready``,
         and ``o`` is driven from registers alone.
@@ -355,6 +368,7 @@ class Pooler(wiring.Component):
         newest_y = Signal()
         row_size = Signal(address_bits + 1)
         oldest_row = Signal(address_bits)
+        following_row = Signal(address_bits)
         corner = Signal(address_bits)
         window = Signal(address_bits)  # valid from a value's second window on
         window_row = Signal(address_bits)  # the same for its second row of windows on
@@ -364,10 +378,18 @@ class Pooler(wiring.Component):
             newest_x.eq(window_x + 1 == x.open),
             newest_y.eq(window_y + 1 == y.open),
             at_window.eq(Mux((window_x == 0) & (window_y == 0), corner, window)),
+            following_row.eq(oldest_row + row_size),
             at_row.eq(Mux(window_y == 0, corner, window_row)),
         ]
 
-        # Sending: what is left of the row, and the rows left.
+        # Sending: what is left of a row of windows, and the rows left. The oldest row is finished
+        # by this input row; its oldest window, by this position (of several, none).
+        finishes_row = Signal()
+        finishes_window = Signal()
+        m.d.comb += [
+            finishes_row.eq(Mux(final_row, y.open != 0, y.closing)),
+            finishes_window.eq(Mux(final_position, x.open == 1, x.closing)),
+        ]
         values_left = Signal(address_bits + 1)
         rows_left = Signal(AXIS_BITS)
 
@@ -390,6 +412,8 @@ class Pooler(wiring.Component):
             store.address.eq(at_window + channel),
             store.last.eq(values_left == 1),
         ]
+        with m.If(store.emit & store.ready):
+            m.d.sync += values_left.eq(Mux(store.last, row_size, values_left - 1))
         wiring.connect(m, store.o, wiring.flipped(self.o))
         with m.FSM(name="phase"):
             with m.State("START"):
@@ -411,6 +435,7 @@ class Pooler(wiring.Component):
                 with m.If(multiplier[0]):
                     m.d.sync += row_size.eq(row_size + addend)
                 with m.If(multiplier == 0):
+                    m.d.sync += values_left.eq(row_size)
                     m.next = "RECEIVE"
 
             with m.State("RECEIVE"):
@@ -421,6 +446,13 @@ class Pooler(wiring.Component):
                 m.d.comb += [
                     ready.eq(x.ready & y.ready & store.ready & ~self.start),
                     store.update.eq(self.i.valid & x.ready & y.ready & ~no_window),
+                    store.emit.eq(
+                        store.update
+                        & finishes_row
+                        & finishes_window
+                        & (window_x == 0)
+                        & (window_y == 0)
+                    ),
                     self.i.ready.eq(ready & done),
                     accepted.eq(self.i.valid & self.i.ready),
                 ]
@@ -451,26 +483,35 @@ class Pooler(wiring.Component):
                         with m.If(final_position):
                             m.d.comb += x.restart.eq(1)
                             m.d.sync += [position.eq(0), corner.eq(oldest_row)]
-                            # Rows of windows that end here; the map's end cuts all that are open.
-                            with m.If(Mux(final_row, y.open != 0, y.closing)):
+                            with m.If(finishes_row & (x.open > 1)):
+                                # The windows cut by the map's side, and further rows at its end.
                                 m.d.sync += [
-                                    window.eq(oldest_row),
-                                    values_left.eq(row_size),
+                                    window.eq(corner),
                                     rows_left.eq(Mux(final_row, y.open, 1)),
                                 ]
                                 m.next = "SEND"
+                            with m.Elif(finishes_row):
+                                m.d.sync += [
+                                    oldest_row.eq(following_row),
+                                    corner.eq(following_row),
+                                    window.eq(following_row),
+                                    rows_left.eq(y.open - 1),
+                                ]
+                                with m.If(final_row & (y.open != 1)):
+                                    m.next = "SEND"
+                                with m.Else():
+                                    next_row()
                             with m.Else():
                                 next_row()
 
             with m.State("SEND"):
                 m.d.comb += [store.emit.eq(1), store.address.eq(window)]
                 with m.If(store.ready):
-                    m.d.sync += [window.eq(window + 1), values_left.eq(values_left - 1)]
-                    with m.If(values_left == 1):
+                    m.d.sync += window.eq(window + 1)
+                    with m.If(store.last):
                         m.d.sync += [
                             oldest_row.eq(window + 1),
                             corner.eq(window + 1),
-                            values_left.eq(row_size),
                             rows_left.eq(rows_left - 1),
                         ]
                         with m.If(rows_left == 1):
