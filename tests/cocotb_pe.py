@@ -38,7 +38,7 @@ SHAPE = ArrayRun(out_width=2, channels=2)
 ROWS = 20
 
 
-def bits(layout: data.StructLayout, values: dict[int | str, Any]) -> int:
+def bits(layout: data.StructLayout, values: Any) -> int:
     """Return the bits of a struct, as a port of the Verilog takes them."""
     return Const.cast(layout.const(values)).value
 
