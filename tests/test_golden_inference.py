@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -253,7 +254,7 @@ def test_bad_inputs_are_refused() -> None:
 def test_ten_thousand_digits_take_less_than_a_minute() -> None:
     rng = np.random.default_rng(0)
 
-    def weights(*shape: int) -> dict[str, npt.NDArray]:
+    def weights(*shape: int) -> dict[str, Any]:
         return {
             "weights": (rng.integers(16, size=shape) * (rng.random(shape) < 0.2)).astype(np.uint8),
             "codebook": np.arange(16),
