@@ -26,6 +26,7 @@ its kernel.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -185,6 +186,20 @@ class DenseNetwork:
                     )
             x = layer.run(x)
 
+    def scaled(self, inputs: npt.ArrayLike) -> FloatArray:
+        """Return the real values of integer inputs.
+
+        Raises
+        ------
+        DenseError
+            If the shape is not the network's, or there is no input.
+        """
+        x = np.asarray(inputs)
+        if x.ndim != 4 or x.shape[1:] != self.input_shape or not len(x):
+            shape = ", ".join(map(str, self.input_shape))
+            raise DenseError(f"inputs must have shape (n, {shape}), n at least 1, not {x.shape}")
+        return x * self.input_scale
+
     def run(self, inputs: npt.ArrayLike) -> dict[str, FloatArray]:
         """Return every layer's output (n, C, H, W), in floats.
 
@@ -198,10 +213,7 @@ class DenseNetwork:
         DenseError
             If the shape is not the network's.
         """
-        x = np.asarray(inputs)
-        if x.ndim != 4 or x.shape[1:] != self.input_shape:
-            raise DenseError(f"inputs must have shape (n, *{self.input_shape}), not {x.shape}")
-        x = x * self.input_scale
+        x = self.scaled(inputs)
         outputs = {}
         for layer in self.layers:
             outputs[layer.name] = x = layer.run(x)
@@ -218,7 +230,7 @@ def load_dense(path: str | PathLike[str]) -> DenseNetwork:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DenseError(f"there is no file {path}") from None

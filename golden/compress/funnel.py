@@ -95,12 +95,8 @@ def compress(
         if isinstance(parameter, Mapping):
             known = {layer.name for layer in dense.layers if layer.weight is not None}
             for name in sorted(set(parameter) - known):
-                raise DenseError(f"there is no layer {name!r} with weights; there are {known}")
-    samples = np.asarray(calibration)
-    if not len(samples):
-        raise DenseError("there must be at least one calibration sample, not 0")
-
-    x = samples * dense.input_scale
+                raise DenseError(f"no layer {name!r} with weights in {sorted(known)}")
+    x = dense.scaled(calibration)
     step, source = dense.input_scale, "input"
     layers: list[Layer] = []
     for layer in dense.layers:
@@ -111,7 +107,7 @@ def compress(
             continue
         kept = _of(density, layer.name, 1.0)
         try:
-            pruned = prune_to_density(layer.weight, kept) if kept < 1 else layer.weight
+            pruned = prune_to_density(layer.weight, kept) if kept != 1 else layer.weight
             shared = share(pruned, int(_of(entries, layer.name, 32)))
         except ValueError as error:
             raise DenseError(f"layer {layer.name!r}: {error}") from None
