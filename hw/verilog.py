@@ -7,11 +7,14 @@ badly inside a process that goes on) writes the Verilog.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil  # type: ignore[attr-defined]  # the stubs leave it out
 from amaranth.lib import wiring
@@ -20,6 +23,9 @@ __all__ = ["merge_identical_modules", "split_modules", "to_verilog"]
 
 _MODULE = re.compile(r"((?:^attribute [^\n]*\n)*)^module (\S+)\n(.*?)^end\n", re.S | re.M)
 _CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
+_PORT = re.compile(r" (input|output|inout) \d+ ")
+_NAMELESS = re.compile(r"\\port\$\d+\$(\d+)")
+_MEMORY = re.compile(r"(?m)^  reg (?:\[\d+:0\] )?(\w+ |\\\S+ )\[(\d+):0\];\n")
 _SOURCE = re.compile(r"^\s*attribute \\src [^\n]*\n", re.M)
 
 # Run with the paths of the RTLIL to read and of the Verilog to write. Yosys' attributes that
@@ -52,7 +58,9 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     RuntimeError
         If Yosys fails; the message ends with what it wrote.
     """
-    text = merge_identical_modules(rtlil.convert(component, name=name, emit_src=False))
+    with _empty_memories():
+        text = rtlil.convert(component, name=name, emit_src=False)
+    text = merge_identical_modules(text)
     with tempfile.TemporaryDirectory(prefix="thresher-") as folder:
         source, target = Path(folder, "in.il"), Path(folder, "out.v")
         source.write_text(text)
@@ -68,11 +76,47 @@ def to_verilog(component: wiring.Component, name: str) -> str:
             )
         verilog = target.read_text()
     # Yosys numbers its helper signals by its own source line: cut that, it says nothing.
-    return re.sub(r"\$auto\$verilog_backend\.cc:\d+:dump_module", "$process", verilog)
+    verilog = re.sub(r"\$auto\$verilog_backend\.cc:\d+:dump_module", "$process", verilog)
+    return _MEMORY.sub(_clear_memory, verilog)
+
+
+@contextlib.contextmanager
+def _empty_memories() -> Iterator[None]:
+    """Let Amaranth leave out the contents of memories that are all zero.
+
+    It writes them bit by bit, which takes most of the time of a conversion and a line of Verilog
+    for each word; :func:`_clear_memory` says the same in one line.
+    """
+    emit_memory = rtlil.ModuleEmitter.emit_memory
+
+    def emit_unless_zero(emitter: Any, index: int, cell: Any) -> None:
+        if any(cell.init):
+            emit_memory(emitter, index, cell)
+
+    rtlil.ModuleEmitter.emit_memory = emit_unless_zero
+    try:
+        yield
+    finally:
+        rtlil.ModuleEmitter.emit_memory = emit_memory
+
+
+def _clear_memory(declaration: re.Match[str]) -> str:
+    """Add to the declaration of a memory that it begins as zeros, if nothing else follows."""
+    name, last = declaration[1], int(declaration[2])
+    if declaration.string.startswith("  initial begin", declaration.end()):
+        return declaration[0]
+    return (
+        f"{declaration[0]}  initial begin : \\{name.strip().removeprefix(chr(92))}$clear\n"
+        "    integer word;\n"
+        f"    for (word = 0; word <= {last}; word = word + 1) {name}[word] = 0;\n"
+        "  end\n"
+    )
 
 
 def merge_identical_modules(text: str) -> str:
     """Return RTLIL in which modules with equal contents are one module, named as the first."""
+    # A port without a name has one made of a number that differs from instance to instance.
+    text = _NAMELESS.sub(r"\\port$\1", text)
     modules = {match[2]: (match[1], match[3]) for match in _MODULE.finditer(text)}
     alias: dict[str, str] = {}
     while True:
@@ -81,7 +125,7 @@ def merge_identical_modules(text: str) -> str:
         for name, (attributes, body) in modules.items():
             if name in alias or "\\top" in attributes:
                 continue
-            first = seen.setdefault(_SOURCE.sub("", body), name)
+            first = seen.setdefault(_canonical(body), name)
             if first != name:
                 alias[name] = first
                 merged = True
@@ -95,6 +139,21 @@ def merge_identical_modules(text: str) -> str:
         for name, (attributes, body) in modules.items()
         if name not in alias
     )
+
+
+def _canonical(body: str) -> str:
+    """The body of a module but for the order of its ports, which follows their use outside."""
+    wires, others = [], []
+    for block in _SOURCE.sub("", body).split("\n\n"):
+        lines = block.strip("\n").split("\n")
+        if lines[-1].startswith("  wire "):
+            lines[-1] = _PORT.sub(r" \1 ", lines[-1])
+            wires.append("\n".join(lines))
+        elif lines[0].startswith("  cell "):
+            others.append("\n".join([lines[0], *sorted(lines[1:])]))
+        else:
+            others.append(block)
+    return "\n".join(sorted(wires) + others)
 
 
 def split_modules(verilog: str) -> dict[str, str]:

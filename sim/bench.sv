@@ -43,7 +43,7 @@ module bench #(
   reg clk = 0;
   reg start = 0;
   reg stall = 0;
-  wire request_valid, response_ready, done, error;
+  wire request_valid, response_ready, ready, done, error;
   wire request_ready = !stall;
   wire [ADDRESS_BITS+PORT_BITS:0] request;
   reg response_valid = 0;
@@ -58,6 +58,7 @@ module bench #(
       .rst(rst),
       .start(start),
       .\program (program_address[ADDRESS_BITS-1:0]),
+      .ready(ready),
       .done(done),
       .error(error),
       .error_code(error_code),
@@ -125,9 +126,12 @@ module bench #(
   // Start to done
   reg running = 0;
   reg started = 0;
+  reg [63:0] patience = 0;
   always @(posedge clk) begin
-    start <= go && !started && !rst;
-    started <= go;
+    if (!started && patience >= limit) finished <= 1;  // never ready
+    if (!started && go) patience <= patience + 64'd1;
+    start <= go && ready && !started;
+    if (go && ready) started <= 1;
     if (start) running <= 1;
     if (start || running) cycles <= cycles + 64'd1;
     if (running && !finished) begin

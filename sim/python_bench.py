@@ -34,7 +34,7 @@ class PythonBench:
         self._ports = {
             path: _plain(machine, path)
             for path in (
-                *("start", "program", "done", "error"),
+                *("start", "program", "ready", "done", "error"),
                 *("error_code", "error_layer", "error_lane", "error_position"),
                 *("request.payload", "request.valid", "request.ready"),
                 *("response.payload", "response.valid", "response.ready"),
@@ -63,6 +63,7 @@ class PythonBench:
         noise, ready, responding = 1, True, False
         ctx.set(ports["program"], self._job.program)
         ctx.set(ports["request.ready"], 1)
+        await ctx.tick().until(ports["ready"]).repeat(1)
         ctx.set(ports["start"], 1)
         cycles = 0
         while True:

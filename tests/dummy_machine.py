@@ -29,6 +29,7 @@ class IncrementMachine(wiring.Component):
             {
                 "start": In(1),
                 "program": In(config.address_bits),
+                "ready": Out(1),
                 "done": Out(1),
                 "error": Out(1),
                 "error_code": Out(4),
@@ -45,7 +46,7 @@ class IncrementMachine(wiring.Component):
         left, busy, first = Signal(16), Signal(), Signal()
         request = self.request
         payload: Any = request.payload
-        m.d.comb += self.response.ready.eq(1)
+        m.d.comb += [self.response.ready.eq(1), self.ready.eq(~busy & ~self.error)]
         with m.If(request.valid & request.ready):
             m.d.sync += request.valid.eq(0)
             with m.If(payload.write):

@@ -214,7 +214,7 @@ def test_unknown_simulator_is_refused() -> None:
 
 def test_identical_modules_become_one() -> None:
     verilog = to_verilog(Pair(), "pair")
-    assert list(split_modules(verilog)) == ["pair.first", "pair"]
+    assert list(split_modules(verilog)) == ["pair", "pair.first"]
     assert "".join(split_modules(verilog).values()) in verilog
     assert to_verilog(Pair(), "pair") == verilog
     assert merge_identical_modules("") == ""

@@ -1,0 +1,145 @@
+"""Compare what the machine wrote with golden, value by value and counter by counter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.compiler import compile_network
+from thresher.golden.config import Config, Skip
+from thresher.golden.errors import ThresherError
+from thresher.golden.thr_file import load
+
+__all__ = ["Comparison", "compare", "compare_counters", "compare_values"]
+
+Values = Mapping[str, npt.NDArray[np.int64]]
+
+
+@dataclass
+class Comparison:
+    """How much was compared and what differed; ``first`` describes the first difference."""
+
+    values_compared: int = 0
+    values_different: int = 0
+    counters_compared: int = 0
+    counters_different: int = 0
+    layers: list[str] = field(default_factory=list)
+    first: str | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Nothing differed."""
+        return not self.values_different and not self.counters_different
+
+    def add(self, other: Comparison) -> None:
+        """Count ``other`` in."""
+        self.values_compared += other.values_compared
+        self.values_different += other.values_different
+        self.counters_compared += other.counters_compared
+        self.counters_different += other.counters_different
+        self.layers += [name for name in other.layers if name not in self.layers]
+        self.first = self.first or other.first
+
+
+def compare_values(expected: Values, got: Values) -> Comparison:
+    """Compare arrays (n, channels, height, width) of every layer in ``got``, in its order."""
+    result = Comparison()
+    for name, values in got.items():
+        wanted = expected[name]
+        result.layers.append(name)
+        result.values_compared += wanted.size
+        if values.shape != wanted.shape:
+            result.values_different += wanted.size
+            result.first = (
+                result.first or f"layer {name}: expected shape {wanted.shape}, got {values.shape}"
+            )
+            continue
+        different = np.argwhere(values != wanted)
+        result.values_different += len(different)
+        if len(different) and result.first is None:
+            place = tuple(int(index) for index in different[0])
+            number, channel, y, x = place
+            result.first = (
+                f"layer {name}, input {number}, channel {channel}, y {y}, x {x}:"
+                f" expected {wanted[place]}, got {values[place]}"
+            )
+    return result
+
+
+def compare_counters(
+    expected: Sequence[Mapping[str, int]],
+    got: Sequence[Mapping[str, int]],
+    layers: Sequence[str],
+) -> Comparison:
+    """Compare the predicted counters of every run; ``layers`` names the layer of each."""
+    result = Comparison()
+    if len(expected) != len(got):
+        result.counters_different = abs(len(expected) - len(got))
+        result.first = f"expected counters of {len(expected)} runs, got {len(got)}"
+    for run, (wanted, counted, layer) in enumerate(zip(expected, got, layers, strict=False)):
+        for name, value in wanted.items():
+            result.counters_compared += 1
+            if counted[name] != value:
+                result.counters_different += 1
+                result.first = (
+                    result.first
+                    or f"layer {layer}, run {run}, counter {name}:"
+                    f" expected {value}, got {counted[name]}"
+                )
+    return result
+
+
+def compare(run_dir: Path) -> Comparison:
+    """Compare a run directory, as ``thresher simulate`` writes it, with golden anew.
+
+    Raises
+    ------
+    ThresherError
+        If it is no run directory, or a file of it is missing or damaged.
+    """
+    settings = _read_json(run_dir / "run.json")
+    counters = _read_json(run_dir / "counters.json")
+    try:
+        network = load(run_dir / "network.thr")
+        inputs = np.load(run_dir / "inputs.npy")
+        config = Config(**settings["config"])
+        skip = Skip(settings["skip"])
+        runs = [(name, bool(keep)) for name, keep in settings["runs"]]
+        outputs = {name: _read_arrays(run_dir / f"{name}.npz") for name, _ in runs}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ThresherError(
+            f"run directory {run_dir} is damaged ({error}): run `thresher simulate` again"
+        ) from error
+    result = Comparison()
+    for name, keep in runs:
+        program = compile_network(network, config, inputs, skip, keep_layers=keep)
+        result.add(compare_values(program.inference.outputs, outputs[name]))
+        layers = [part.stage.name for part in program.passes]
+        result.add(compare_counters(program.expected_counters, counters[name], layers))
+    return result
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ThresherError(
+            f"{path.parent} is no run directory, it has no {path.name}:"
+            " give the folder that `thresher simulate -o` wrote"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ThresherError(
+            f"run directory {path.parent} is damaged ({path.name}: {error}):"
+            " run `thresher simulate` again"
+        ) from error
+
+
+def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.int64]]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

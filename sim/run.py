@@ -1,0 +1,312 @@
+"""Run a whole network on the simulated machine, compare it with golden, and report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.compiler import Program, compile_network
+from thresher.golden.config import Config, Skip
+from thresher.golden.descriptors import ErrorCode
+from thresher.golden.errors import ThresherError
+from thresher.golden.network import CompressedNetwork
+from thresher.golden.thr_file import save
+from thresher.sim.builds import chosen_simulator
+from thresher.sim.compare import Comparison, compare_counters, compare_values
+from thresher.sim.machine import MachineError, MachineResult, run_machine
+
+__all__ = ["STALLS", "RunReport", "simulate"]
+
+STALLS = ("load_wait", "starved", "ring_full", "conflict", "fifo_full", "memory_wait")
+MACS_OF = {
+    Skip.NONE: "dense",
+    Skip.GATE: "dense",
+    Skip.WEIGHTS: "weights",
+    Skip.ACTIVATIONS: "activations",
+    Skip.BOTH: "both",
+}
+_REASONS = {
+    ErrorCode.CODE_UNUSED: "a weight stream holds bits that are no code",
+    ErrorCode.STREAM_SHORT: "a weight stream ends too early",
+    ErrorCode.RUN_PAST_END: "a weight's run goes past the end of its groups",
+    ErrorCode.ROW_LENGTH: "an activation row does not match its length",
+    ErrorCode.DESCRIPTOR: "a record of unknown kind",
+}
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run gave.
+
+    Parameters
+    ----------
+    report
+        The figures, as ``thresher simulate --json`` writes them.
+    outputs
+        Arrays (inputs, channels, height, width) of every layer that the machine stored.
+    comparison
+        Against golden; None if that was not asked for.
+    """
+
+    report: dict[str, Any]
+    outputs: dict[str, npt.NDArray[np.int64]]
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A program that ran."""
+
+    program: Program
+    result: MachineResult
+    outputs: dict[str, npt.NDArray[np.int64]]
+    counters: list[dict[str, int]]
+
+
+def simulate(
+    network: CompressedNetwork,
+    inputs: npt.ArrayLike,
+    config: Config,
+    skip: Skip = Skip.BOTH,
+    *,
+    simulator: str | None = None,
+    run_dir: Path | None = None,
+    check: bool = True,
+    every_layer: bool | None = None,
+    timeout_cycles: int | None = None,
+    latency: int = 4,
+    stall: int = 0,
+    wave: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> RunReport:
+    """Run ``network`` on ``inputs``.
+
+    Pooling is merged into the convolution before it, whose own output then never reaches memory.
+    So that every layer is compared all the same, a second run stores each layer.
+
+    Parameters
+    ----------
+    inputs
+        Integers of shape (n, C, H, W).
+    simulator
+        ``verilator``, ``icarus`` or ``amaranth``; by default the environment's SIM, or Verilator.
+    run_dir
+        Write the run to this directory: it appears when the run is complete, or not at all.
+    check
+        Compare with golden.
+    every_layer
+        Make the second run; by default if golden is compared, layers were merged, and the
+        simulator is Verilator (the others are slow).
+    timeout_cycles
+        Cycles after which a run is given up; by default a bound from the work to do.
+    latency, stall
+        Of the memory, see :func:`~thresher.sim.machine.run_machine`.
+    wave
+        Write a waveform of the run into ``run_dir``.
+    progress
+        Called with what is about to be done.
+
+    Raises
+    ------
+    ThresherError
+        If a tool is missing, or the machine reports an error or does not finish.
+    ValueError
+        If network, inputs and machine do not suit each other.
+    """
+    name = chosen_simulator(simulator)
+    values = np.asarray(inputs)
+    if wave and run_dir is None:
+        raise ThresherError("a waveform needs a place: give a run directory (-o)")
+    if run_dir is not None:
+        _check_target(run_dir)
+    work = None if run_dir is None else _temporary_beside(run_dir)
+    tell = progress or (lambda _: None)
+    try:
+
+        def run(keep: bool) -> _Finished:
+            tell("lay out the network")
+            program = compile_network(network, config, values, skip, keep_layers=keep)
+            tell("build and run the machine" if not keep else "run again, storing every layer")
+            result = run_machine(
+                config,
+                program.image,
+                program.program,
+                simulator=name,
+                timeout_cycles=timeout_cycles or _patience(program),
+                latency=latency,
+                stall=stall,
+                wave=work / "wave" if wave and work is not None and not keep else None,
+            )
+            if result.error is not None:
+                raise ThresherError(_describe(result.error, program))
+            outputs = program.decode_outputs(result.memory)
+            return _Finished(program, result, outputs, program.counters(result.memory))
+
+        runs = {"outputs": run(keep=False)}
+        if every_layer is None:
+            merged = len(runs["outputs"].outputs) < len(network.layers)
+            every_layer = check and merged and name == "verilator"
+        if every_layer:
+            runs["every_layer"] = run(keep=True)
+        comparison = _compare(runs) if check else None
+        report = _report(runs["outputs"], comparison)
+        report["simulator"] = name
+        if work is not None and run_dir is not None:
+            _write(work, network, values, runs, report)
+            _replace(work, run_dir)
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    return RunReport(report, runs["outputs"].outputs, comparison)
+
+
+def _patience(program: Program) -> int:
+    """Cycles in which any healthy machine is done with ``program``, by a wide margin."""
+    work = sum(counters["macs"] + counters["tokens"] for counters in program.expected_counters)
+    values = sum(output.size for output in program.inference.outputs.values())
+    return 100_000 + 4 * work + 64 * len(program.image) + 256 * values
+
+
+def _describe(error: MachineError, program: Program) -> str:
+    passes = program.passes
+    layer = passes[error.layer].stage.name if error.layer < len(passes) else "unknown"
+    return (
+        f"the machine stopped with {error.code.name}: {_REASONS.get(error.code, 'no reason given')}"
+        f" (layer {layer}, pass {error.layer}, lane {error.lane}, bit {error.position})"
+    )
+
+
+def _compare(runs: dict[str, _Finished]) -> Comparison:
+    comparison = Comparison()
+    for run in runs.values():
+        comparison.add(compare_values(run.program.inference.outputs, run.outputs))
+        layers = [part.stage.name for part in run.program.passes]
+        expected = run.program.expected_counters
+        comparison.add(compare_counters(expected, run.counters, layers))
+    return comparison
+
+
+def _report(run: _Finished, comparison: Comparison | None) -> dict[str, Any]:
+    program, config = run.program, run.program.config
+    total = program.inference.total
+    cycles_load = sum(counters["load_wait"] for counters in run.counters)
+    computing = max(1, run.result.cycles - cycles_load)
+    must_do = getattr(total.macs_in_bounds, MACS_OF[program.skip])
+    counts = program.inference.counts
+    stored = [counts[name].outputs for name in run.outputs]
+    first = counts[program.network.layers[0].name].inputs
+    words_out = sum(counters["words_out"] for counters in run.counters)
+    last = run.outputs[program.network.output]
+    return {
+        "network": program.network.name,
+        "lanes": config.lanes,
+        "multipliers": config.multipliers,
+        "multiplier": str(config.multiplier),
+        "skip": str(program.skip),
+        "port_bits": config.port_bits,
+        "inputs": program.inputs,
+        "cycles": run.result.cycles,
+        "cycles_load": cycles_load,
+        "cycles_per_input": round((run.result.cycles - cycles_load) / program.inputs, 2),
+        "macs": asdict(total.macs),
+        "macs_in_bounds": asdict(total.macs_in_bounds),
+        "efficiency": round(must_do / config.multipliers / computing, 4),
+        "bytes": {
+            "weights_dense": total.weights.bytes_dense,
+            "weights_coded": program.weight_bytes,
+            "weights_entropy": round(total.weights.bytes_entropy, 1),
+            "activations_dense": first.bytes_dense + sum(size.bytes_dense for size in stored),
+            "activations_coded": first.bytes_coded + words_out * config.port_bits // 8,
+        },
+        "layers": _layers(run),
+        "values_compared": comparison.values_compared if comparison else 0,
+        "values_different": comparison.values_different if comparison else 0,
+        "counters_compared": comparison.counters_compared if comparison else 0,
+        "counters_different": comparison.counters_different if comparison else 0,
+        "first_difference": comparison.first if comparison else None,
+        "layers_compared": comparison.layers if comparison else [],
+        "sim_cycles_per_second": round(run.result.sim_cycles_per_second),
+        "build_seconds": round(run.result.build_seconds, 2),
+        "predictions": last.reshape(len(last), -1).argmax(axis=1).tolist(),
+    }
+
+
+def _layers(run: _Finished) -> list[dict[str, Any]]:
+    """The counters of each layer's passes, added up."""
+    layers: dict[str, dict[str, Any]] = {}
+    for part, counters in zip(run.program.passes, run.counters, strict=True):
+        empty = {"name": part.stage.name, "cycles": 0, "macs": 0, "passes": 0}
+        layer = layers.setdefault(part.stage.name, {**empty, "stalls": dict.fromkeys(STALLS, 0)})
+        layer["passes"] += 1
+        layer["cycles"] += counters["cycles"]
+        layer["macs"] += counters["macs"]
+        for cause in STALLS:
+            layer["stalls"][cause] += counters[cause]
+    return list(layers.values())
+
+
+def _write(
+    work: Path,
+    network: CompressedNetwork,
+    inputs: npt.NDArray[Any],
+    runs: dict[str, _Finished],
+    report: dict[str, Any],
+) -> None:
+    save(network, work / "network.thr")
+    np.save(work / "inputs.npy", inputs)
+    for name, run in runs.items():
+        arrays: dict[str, Any] = dict(run.outputs)
+        np.savez_compressed(work / f"{name}.npz", **arrays)
+    program = runs["outputs"].program
+    settings = {
+        "config": asdict(program.config),
+        "skip": str(program.skip),
+        "runs": [[name, name == "every_layer"] for name in runs],
+    }
+    (work / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (work / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    counters = {name: run.counters for name, run in runs.items()}
+    (work / "counters.json").write_text(json.dumps(counters, indent=2) + "\n")
+    (work / "simulation.log").write_text("".join(run.result.log for run in runs.values()))
+
+
+def _check_target(run_dir: Path) -> None:
+    if not run_dir.parent.is_dir():
+        raise ThresherError(f"{run_dir} cannot be written: there is no folder {run_dir.parent}")
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ThresherError(f"{run_dir} is a file: give another place for the run (-o)")
+    if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / "run.json").exists():
+        raise ThresherError(
+            f"{run_dir} has files that are not a run's: give another place for the run (-o)"
+        )
+
+
+def _temporary_beside(run_dir: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{run_dir.name}-", dir=run_dir.parent))
+    except OSError as error:
+        raise ThresherError(f"{run_dir} cannot be written: {error.strerror}") from error
+
+
+def _replace(work: Path, run_dir: Path) -> None:
+    work.chmod(0o777 & ~_umask())
+    for wave in work.glob("wave.gtkw"):  # it names the waveform where it will be
+        wave.write_text(wave.read_text().replace(str(work.resolve()), str(run_dir.resolve())))
+    if run_dir.exists():
+        shutil.rmtree(run_dir)
+    work.rename(run_dir)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
