@@ -79,7 +79,8 @@ class RLCEncoder(wiring.Component):
         # State: the value at hand, the zeros before it, and the word that is being filled.
         held = Signal()
         present: Any = Signal(value_layout(self.config))
-        zeros = Signal(28)  # beyond the run field they are continuation pairs
+        zeros = Signal(fmt.run_bits)
+        continuations = Signal(28 - fmt.run_bits)  # pairs for the zeros beyond the run field
         pairs = Signal(fmt.pairs * fmt.pair_bits)
         slots = Signal(fmt.pairs + 1, init=1)  # one-hot number of pairs in the word
         closing = Signal()  # the word is its row's final one
@@ -90,10 +91,8 @@ class RLCEncoder(wiring.Component):
         pair = Signal(fmt.pair_bits)
         m.d.comb += [
             non_zero.eq(present.value != 0),
-            continues.eq(non_zero & (zeros >= 1 << fmt.run_bits)),
-            pair.eq(
-                Mux(continues, fmt.max_run, Cat(zeros[: fmt.run_bits], present.value.as_unsigned()))
-            ),
+            continues.eq(non_zero & (continuations != 0)),
+            pair.eq(Mux(continues, fmt.max_run, Cat(zeros, present.value.as_unsigned()))),
         ]
 
         # The word leaves when its row is over, or when the next pair finds it full.
@@ -106,15 +105,14 @@ class RLCEncoder(wiring.Component):
         with m.If(leaves & advance):
             m.d.sync += [
                 self.o.valid.eq(1),
-                self.o.payload.data.eq(pairs | closing << fmt.word_bits - 1),
+                self.o.payload.data.eq(pairs),
+                self.o.payload.data[-1].eq(closing & ~slots[0]),
                 self.o.payload.empty.eq(slots[0]),
                 self.o.payload.last.eq(closing),
                 pairs.eq(0),
                 slots.eq(1),
                 closing.eq(0),
             ]
-            with m.If(slots[0]):
-                m.d.sync += self.o.payload.data.eq(0)
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
 
@@ -127,10 +125,13 @@ class RLCEncoder(wiring.Component):
                     with m.If(here):
                         m.d.sync += pairs.word_select(slot, fmt.pair_bits).eq(pair)
             with m.If(continues):
-                m.d.sync += zeros.eq(zeros - (1 << fmt.run_bits))
+                m.d.sync += continuations.eq(continuations - 1)
             with m.Else():
-                m.d.sync += zeros.eq(Mux(non_zero | present.last, 0, zeros + 1))
-                m.d.sync += closing.eq(present.last)
+                m.d.sync += [zeros.eq(zeros + 1), closing.eq(present.last)]
+                with m.If(zeros == fmt.max_run):
+                    m.d.sync += continuations.eq(continuations + 1)
+                with m.If(non_zero | present.last):
+                    m.d.sync += [zeros.eq(0), continuations.eq(0)]
 
         # Input stage: free, or freed by this cycle.
         m.d.comb += self.i.ready.eq(~held | (advance & ~continues))

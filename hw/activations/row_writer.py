@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,8 +33,8 @@ class RowWriter(wiring.Component):
     Latency
         None: a word is offered to the memory in the cycle in which it is offered here.
     Throughput
-        One word a cycle, and one cycle a row for its header (none but it for an empty row).
-        One cycle between ``start`` and the first word.
+        One word a cycle within a row; two cycles from a row's last word to the next row's first,
+        in the first of which its header is written. An empty row takes two cycles.
     Combinational paths
         ``i`` to ``request``, ``request.ready`` to ``i.ready``.
     Reset
@@ -108,67 +108,62 @@ class RowWriter(wiring.Component):
             self.words_written.eq(accepted),
         ]
 
+        # An empty row is its header alone, which takes the place of the item.
+        is_header = Signal()
+        m.d.comb += [
+            self.request.payload.address.eq(Mux(is_header, header, address)),
+            self.request.payload.data.eq(Mux(is_header, count, self.i.payload.data)),
+            row_ends.eq(accepted & is_header),
+        ]
+
         with m.FSM():
             with m.State("IDLE"), m.If(self.start & (self.channels != 0)):
                 m.d.sync += [
                     self.busy.eq(1),
                     base.eq(self.out_address),
-                    header.eq(self.out_address),
-                    address.eq(self.out_address + 1),
-                    count.eq(0),
+                    address.eq(self.out_address),
                     inputs.eq(0),
                     rows.eq(0),
                 ]
+                m.next = "ROW"
+
+            with m.State("ROW"):
+                m.d.sync += [header.eq(address), address.eq(address + 1), count.eq(0)]
                 m.next = "WORDS"
 
             with m.State("WORDS"):
-                # An empty row is its header alone, which takes the place of the item.
-                word = self.i.payload
                 m.d.comb += [
+                    is_header.eq(self.i.payload.empty),
                     self.request.valid.eq(self.i.valid),
                     self.i.ready.eq(self.request.ready),
                 ]
-                with m.If(word.empty):
-                    m.d.comb += self.request.payload.address.eq(header)
-                    m.d.comb += row_ends.eq(accepted)
-                    with m.If(accepted & run_ends):
+                with m.If(accepted & ~is_header):
+                    m.d.sync += [address.eq(address + 1), count.eq(count + 1)]
+                    with m.If(self.i.payload.last):
+                        m.next = "HEADER"
+                with m.Elif(accepted):
+                    m.next = "ROW"
+                    with m.If(run_ends):
                         m.next = "IDLE"
-                with m.Else():
-                    m.d.comb += self.request.payload.address.eq(address)
-                    m.d.comb += self.request.payload.data.eq(word.data)
-                    with m.If(accepted):
-                        m.d.sync += [address.eq(address + 1), count.eq(count + 1)]
-                        with m.If(word.last):
-                            m.next = "HEADER"
 
             with m.State("HEADER"):
-                m.d.comb += [
-                    self.request.valid.eq(1),
-                    self.request.payload.address.eq(header),
-                    self.request.payload.data.eq(count),
-                    row_ends.eq(accepted),
-                ]
-                with m.If(accepted & run_ends):
-                    m.next = "IDLE"
-                with m.Elif(accepted):
-                    m.next = "WORDS"
+                m.d.comb += [is_header.eq(1), self.request.valid.eq(1)]
+                with m.If(accepted):
+                    m.next = "ROW"
+                    with m.If(run_ends):
+                        m.next = "IDLE"
 
         # The next row follows directly, the next input at its pitch.
+        next_base = Signal.like(base)
+        m.d.comb += next_base.eq(base + self.run.out_pitch)
         with m.If(row_ends):
-            m.d.sync += [
-                count.eq(0),
-                rows.eq(rows + 1),
-                header.eq(address),
-                address.eq(address + 1),
-                self.busy.eq(~run_ends),
-            ]
+            m.d.sync += [rows.eq(rows + 1), self.busy.eq(~run_ends)]
             with m.If(input_ends):
                 m.d.sync += [
                     rows.eq(0),
                     inputs.eq(inputs + 1),
-                    base.eq(base + self.run.out_pitch),
-                    header.eq(base + self.run.out_pitch),
-                    address.eq(base + self.run.out_pitch + 1),
+                    base.eq(next_base),
+                    address.eq(next_base),
                 ]
 
         return m

@@ -23,12 +23,13 @@ def _position_layout(config: Config) -> data.StructLayout:
     """State of one dimension: a position and what follows from it."""
     return data.StructLayout(
         {
-            "place": unsigned(13),  # (input position + pad) // stride
-            "phase": unsigned(8),  # the remainder
+            "phase": unsigned(8),  # (input position + pad) % stride; the quotient is the place
             "groups": unsigned(config.group_bits),  # groups of the phases before this one
             "base": unsigned(config.offset_bits),  # accumulators before this place
+            "outputs_left": unsigned(12),  # outputs beyond this place; then ``low`` counts
+            "kernel_left": unsigned(12),  # kernel indices beyond ``high``
             "low": unsigned(13),  # first kernel index that meets an output
-            "high": unsigned(13),  # last one
+            "high": unsigned(12),  # last one
             "low_groups": unsigned(config.group_bits),  # y: groups before row ``low``
             "high_groups": unsigned(config.group_bits),  # y: groups up to row ``high``
         }
@@ -142,7 +143,7 @@ class TokenMaker(wiring.Component):
         ]
 
         whole = Signal()
-        m.d.comb += whole.eq((x.low == 0) & (x.high + 1 == run.kernel_width))
+        m.d.comb += whole.eq((x.low == 0) & (x.kernel_left == 0))
         with m.If(s2_free):
             met = (x.low <= x.high) & (row_count > 0)
             m.d.sync += [
@@ -216,7 +217,11 @@ class TokenMaker(wiring.Component):
             with m.State("INPUT"):
                 m.d.sync += [
                     x_first.eq(0),
+                    x_first.outputs_left.eq(run.out_width - 1),
+                    x_first.kernel_left.eq(run.kernel_width - 1),
                     y.eq(0),
+                    y.outputs_left.eq(run.out_height - 1),
+                    y.kernel_left.eq(run.kernel_height - 1),
                     y.base.eq(map_base),
                     y.high_groups.eq(run.kernel_width),
                     phase_row.eq(0),
@@ -306,20 +311,20 @@ class TokenMaker(wiring.Component):
         """Set ``after`` to one input position beyond ``now`` in one dimension."""
         run = self.run
         stride = run.stride_y if y else run.stride_x
-        outputs = run.out_height if y else run.out_width
-        kernel = run.kernel_height if y else run.kernel_width
         m.d.comb += after.eq(now)
         with m.If(now.phase + 1 == stride):
             m.d.comb += [
-                after.place.eq(now.place + 1),
                 after.phase.eq(0),
                 after.groups.eq(0),
                 after.base.eq(now.base + (run.row_size if y else run.channels)),
             ]
-            with m.If(now.place + 1 >= outputs):
+            with m.If(now.outputs_left == 0):
                 m.d.comb += after.low.eq(now.low + 1)
                 m.d.comb += after.low_groups.eq(now.low_groups + run.kernel_width)
-            with m.If(now.high + 1 < kernel):
+            with m.Else():
+                m.d.comb += after.outputs_left.eq(now.outputs_left - 1)
+            with m.If(now.kernel_left != 0):
+                m.d.comb += after.kernel_left.eq(now.kernel_left - 1)
                 m.d.comb += after.high.eq(now.high + 1)
                 m.d.comb += after.high_groups.eq(now.high_groups + run.kernel_width)
         with m.Else():
