@@ -114,7 +114,8 @@ class HuffmanDecoder(wiring.Component):
         ]
 
         # Symbols sorted by code.
-        m.submodules.order = order = Memory(shape=self.symbol.shape(), depth=self.symbols, init=[])
+        order: Memory = Memory(shape=self.symbol.shape(), depth=self.symbols, init=[])
+        m.submodules.order = order
         write, read = order.write_port(), order.read_port()
         m.d.comb += [
             write.en.eq(tables.place.valid),

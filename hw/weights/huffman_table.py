@@ -129,7 +129,8 @@ class HuffmanTable(wiring.Component):
         symbol = Signal(range(self.symbols))
         end_symbol = Signal(range(self.symbols))
         numbers = Array(Signal(range(self.symbols + 1), name=f"number_{n}") for n in range(16))
-        m.submodules.lengths = lengths = Memory(shape=4, depth=self.symbols, init=[])
+        lengths: Memory = Memory(shape=4, depth=self.symbols, init=[])
+        m.submodules.lengths = lengths
         write, read = lengths.write_port(), lengths.read_port()
         m.d.comb += [
             write.addr.eq(symbol),
@@ -175,7 +176,8 @@ class HuffmanTable(wiring.Component):
         with m.If(state == _State.BUILD):
             self._build_length(m, built, number, numbers)
 
-        return ResetInserter(self.clear)(m)
+        clearable: Elaboratable = ResetInserter(self.clear)(m)
+        return clearable
 
     def _look_at_lengths(self, m: Module, taken: Signal, symbol: Signal) -> None:
         """Note what single lengths say: how many are used, is one out of range, the last one's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value, unsigned
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
@@ -146,9 +146,8 @@ class PairDecoder(wiring.Component):
 
         m.submodules.run = run = HuffmanDecoder(config.run_symbols, code_bits)
         m.submodules.index = index = HuffmanDecoder(INDEX_SYMBOLS, code_bits)
-        m.submodules.codes = codes = Memory(
-            shape=config.weight_code_bits, depth=INDEX_SYMBOLS, init=[]
-        )
+        codes: Memory = Memory(shape=config.weight_code_bits, depth=INDEX_SYMBOLS, init=[])
+        m.submodules.codes = codes
         connect(m, flipped(self.runs), run.table)
         connect(m, flipped(self.indices), index.table)
         write, read = codes.write_port(), codes.read_port()
@@ -194,15 +193,15 @@ class PairDecoder(wiring.Component):
         m.d.comb += read.addr.eq(index.symbol)
 
         # Queue: takes every pair that comes out, since no more are let in than it can hold.
-        fifo = SyncFIFO(width=Value.cast(self.o.payload).shape().width, depth=_ON_THE_WAY)
+        layout = pair_layout(config)
+        fifo = SyncFIFO(width=layout.size, depth=_ON_THE_WAY)
         m.submodules.queue = ResetInserter(self.flush)(fifo)
-        decoded = Signal(pair_layout(config))
+        decoded = data.View(layout, fifo.w_data)
         m.d.comb += [
             decoded.covered.eq(covered),
             decoded.weight.eq(weight[2]),
             decoded.code.eq(read.data),
             decoded.bits.eq(bits[2]),
-            fifo.w_data.eq(decoded),
             fifo.w_en.eq(valid[2]),
             self.o.valid.eq(fifo.r_rdy),
             self.o.payload.eq(fifo.r_data),

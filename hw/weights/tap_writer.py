@@ -187,9 +187,9 @@ class TapWriter(wiring.Component):
         config = self.config
         channels, pair = self.load.channels, self.i.payload
 
-        # State: `entered` groups, the next free position `n` of the last of them, offsets of the last
-        # and of the next one. A step of a pair to another group but not yet its own leaves the pair
-        # `covered`: n is then its last position.
+        # State: `entered` groups, the next free position `n` of the last of them, offsets of the
+        # last and of the next one. A step of a pair to another group but not yet its own leaves the
+        # pair `covered`: n is then its last position.
         entered = Signal(17)
         n = Signal(18)
         covered = Signal()

@@ -164,7 +164,7 @@ class WeightLoader(wiring.Component):
         dry = Signal()
         m.d.comb += [
             got.eq((wanted != 0) & (wanted <= reader.available)),
-            tables.got.eq(got),
+            tables.got.eq(got & tables.active),
             reader.consume.eq(Mux(decoder.take, decoder.bits, Mux(got, wanted, 0))),
             dry.eq(self.exhausted & ~self.words.valid & reader.drained),
         ]
