@@ -90,6 +90,16 @@ def pe(
     -------
     sums
         int64 array of shape (rows, out_width * channels), wrapped to ``accumulator_bits``.
+
+    Examples
+    --------
+    Two taps, of weights 3 and -1 on accumulators 0 and 1, meet the activations 5 and 2:
+
+    >>> taps = Taps(np.array([0, 2]), np.array([0, 1]), np.array([3, 0xFF]))
+    >>> work = [Token(lo=0, hi=1, base=0, value=5), Token(lo=0, hi=1, base=1, value=2)]
+    >>> tokens = [Token(marker=1, open=1), *work, Token(marker=1)]
+    >>> pe(tokens, taps, Config(), ArrayRun(out_width=3, channels=1), 1).tolist()
+    [[15, 1, -2]]
     """
     depth = config.accumulator_depth
     accumulators = np.zeros(depth, dtype=np.int64)

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from thresher.hw.array.array import Array
 from thresher.hw.array.pe import PE
 from thresher.sim.runner import run_cocotb
 from thresher.sim.streams import check_stream_rules, collect_stream, drive_stream
+from thresher.sim.timing_table import parse_timing_table
 
 if TYPE_CHECKING:
     from amaranth.sim._async import SimulatorContext
@@ -559,6 +561,34 @@ def test_event_counts_of_an_array_come_two_cycles_late() -> None:
 
     simulate(dut, [testbench], nothing, [])
     assert found == [0, 0, 0, 2, 4, 4]  # waiting from cycle 2 on; one column after the other
+
+
+def test_docstring_timing_table_is_what_happens() -> None:
+    table = parse_timing_table(PE)
+    config = small()
+    taps = make_taps(config, [[(0, 3), (0, 4)]])
+    tokens = iter([OPEN, Token(hi=1, value=5), COMPLETE])
+    dut = PE(config)
+    inputs = {"i.valid", "south.ready"}
+
+    async def replay(ctx: SimulatorContext) -> None:
+        ctx.set(dut.top, 1)
+        ctx.set(dut.channels, 1)
+        ctx.set(dut.o.ready, 1)
+        await load(ctx, dut.tap, dut.pointer, 0, taps)
+        await begin(ctx, dut, ArrayRun(out_width=1, channels=1), 1, False)
+        for cycle in range(len(table["i.valid"])):
+            ctx.set(dut.i.payload, next(tokens, OPEN)._asdict())  # every one is taken at once
+            for name in sorted(table, key=lambda name: name not in inputs):
+                expected, signal = table[name][cycle], attrgetter(name)(dut)
+                if name in inputs:
+                    assert expected is not None
+                    ctx.set(signal, expected)
+                elif expected is not None:
+                    assert ctx.get(signal) == expected, f"{name} in cycle {cycle}"
+            await ctx.tick()
+
+    simulate(dut, [replay], nothing, [dut.o, dut.south])
 
 
 @pytest.mark.cocotb

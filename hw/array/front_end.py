@@ -102,7 +102,10 @@ class FrontEnd(wiring.Component):
             SyncFIFO(width=work.size, depth=self.config.fifo_depth)
         )
         pointers: Memory = Memory(
-            shape=unsigned(self.config.tap_bits), depth=self.config.group_depth, init=[]
+            shape=unsigned(self.config.tap_bits),
+            depth=self.config.group_depth,
+            init=[],
+            attrs={"no_rw_check": "1"},
         )
         m.submodules.pointers = pointers
         write = pointers.write_port()

@@ -41,7 +41,8 @@ class PE(wiring.Component):
     Latency
         The first tap of a token accepted in cycle ``t`` counts as ``mac`` in cycle ``t + 5``, and
         its sum is written at the end of cycle ``t + 7``. When a ``complete`` marker is accepted
-        in cycle ``t``, the row's first word is offered on ``south`` in cycle ``t + 10``.
+        in cycle ``t``, the row's first word is offered on ``south`` in cycle ``t + 10``. Both
+        if the walker is free by then.
     Throughput
         One token a cycle from ``i`` to ``o``; one tap a cycle, without a bubble between tokens;
         one token without taps a cycle. A marker costs the walker one cycle. One word a cycle
@@ -91,6 +92,21 @@ class PE(wiring.Component):
         The drain gives way to a hit on its bank.
     idle : ``Out(1)``
         Nothing is held, under way, or to be drained.
+
+    Timing
+    ------
+    A row of one word: ``open``, a token with two taps, ``complete``; a stall in cycle 13::
+
+        cycle          0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
+        i.valid        1  1  1  0  0  0  0  0  0  0  0  0  0  0  0  0
+        i.ready        1  1  1  1  1  1  1  1  1  1  1  1  1  1  1  1
+        o.valid        0  1  1  1  0  0  0  0  0  0  0  0  0  0  0  0
+        mac            0  0  0  0  0  0  1  1  0  0  0  0  0  0  0  0
+        starved        1  1  0  0  0  0  0  1  1  1  1  1  1  1  1  1
+        south.valid    0  0  0  0  0  0  0  0  0  0  0  0  0  1  1  0
+        south.ready    1  1  1  1  1  1  1  1  1  1  1  1  1  0  1  1
+        south.payload  -  -  -  -  -  -  -  -  -  -  -  -  - 35 35  -
+        idle           1  0  0  0  0  0  0  0  0  0  0  0  0  0  0  1
     """
 
     i: stream.Interface
@@ -145,7 +161,9 @@ class PE(wiring.Component):
         m.submodules.multiplier = multiplier = make_multiplier(config)
         m.submodules.accumulators = accumulators = Accumulators(config)
         m.submodules.drain = drain = Drain(config)
-        taps: Memory = Memory(shape=tap_layout(config), depth=config.tap_depth, init=[])
+        taps: Memory = Memory(
+            shape=tap_layout(config), depth=config.tap_depth, init=[], attrs={"no_rw_check": "1"}
+        )
         m.submodules.taps = taps
         write = taps.write_port()
         read = taps.read_port()
