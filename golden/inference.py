@@ -46,7 +46,7 @@ __all__ = [
 
 Int64Array = npt.NDArray[np.int64]
 
-_BATCH_VALUES = 1 << 21  # values of the largest matrix of a batch
+_BATCH_VALUES = 1 << 23  # values of the largest matrix of a batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thresher.golden.builtin import resolve_network
+from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.codes.weights import encode_layer
 from thresher.golden.config import MultiplierKind
 from thresher.golden.errors import ThresherError
@@ -196,3 +196,17 @@ def test_a_network_is_found_by_its_path(network: CompressedNetwork, tmp_path: Pa
     assert resolve_network(path) == network
     with pytest.raises(ThresherError, match=r"none: there is no such file.*lenet-300-100, lenet-5"):
         resolve_network("none")
+
+
+def test_digits_are_chosen_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.arange(20 * 784, dtype=np.int64).reshape(20, 28, 28).astype(np.uint8)
+    monkeypatch.setattr(
+        "thresher.golden.builtin._all_digits", lambda: (images, np.arange(20, dtype=np.uint8))
+    )
+    for spec, chosen in (("mnist", slice(20)), ("mnist:7", [7]), ("mnist:2-4", slice(2, 5))):
+        found, labels = mnist_digits(spec)
+        assert np.array_equal(found[:, 0], images[chosen])
+        assert np.array_equal(labels, np.arange(20)[chosen])
+    for spec in ("digits", "mnist:20", "mnist:5-4", "mnist:-1"):
+        with pytest.raises(ThresherError, match=f"not '{spec}'"):
+            mnist_digits(spec)
