@@ -23,13 +23,12 @@ def _position_layout(config: Config) -> data.StructLayout:
     """State of one dimension: a position and what follows from it."""
     return data.StructLayout(
         {
-            "phase": unsigned(8),  # (input position + pad) % stride; the quotient is the place
+            "place": unsigned(13),  # (input position + pad) // stride
+            "phase": unsigned(8),  # the remainder
             "groups": unsigned(config.group_bits),  # groups of the phases before this one
             "base": unsigned(config.offset_bits),  # accumulators before this place
-            "outputs_left": unsigned(12),  # outputs beyond this place; then ``low`` counts
-            "kernel_left": unsigned(12),  # kernel indices beyond ``high``
             "low": unsigned(13),  # first kernel index that meets an output
-            "high": unsigned(12),  # last one
+            "high": unsigned(13),  # last one
             "low_groups": unsigned(config.group_bits),  # y: groups before row ``low``
             "high_groups": unsigned(config.group_bits),  # y: groups up to row ``high``
         }
@@ -49,7 +48,7 @@ class TokenMaker(wiring.Component):
         A hit accepted in cycle ``t`` shows its token in cycle ``t + 3``.
     Throughput
         One item a cycle; a hit at the left or right edge of the map takes one cycle for each
-        kernel row that it meets. Four cycles and one for each marker from row to row;
+        kernel row that it meets. Three cycles and one for each marker from row to row;
         ``stride_x`` + max(``pad_x``, ``pad_y``) + 2 more from input to input.
     Combinational paths
         ``o.ready`` to ``i.ready``. ``o`` is driven from registers alone.
@@ -143,7 +142,7 @@ class TokenMaker(wiring.Component):
         ]
 
         whole = Signal()
-        m.d.comb += whole.eq((x.low == 0) & (x.kernel_left == 0))
+        m.d.comb += whole.eq((x.low == 0) & (x.high + 1 == run.kernel_width))
         with m.If(s2_free):
             met = (x.low <= x.high) & (row_count > 0)
             m.d.sync += [
@@ -189,7 +188,7 @@ class TokenMaker(wiring.Component):
         inputs = Signal(16)
         map_base = Signal(self.config.offset_bits)
         row = Signal(12)
-        segment = Signal(16)
+        segment = Signal(range(self.config.segments + 1))
         left_x, left_y, left_stride = Signal(8), Signal(8), Signal(8)
         opened, completed = Signal(12), Signal(12)
         opens_in, completes_in = Signal(signed(18)), Signal(signed(18))
@@ -217,11 +216,7 @@ class TokenMaker(wiring.Component):
             with m.State("INPUT"):
                 m.d.sync += [
                     x_first.eq(0),
-                    x_first.outputs_left.eq(run.out_width - 1),
-                    x_first.kernel_left.eq(run.kernel_width - 1),
                     y.eq(0),
-                    y.outputs_left.eq(run.out_height - 1),
-                    y.kernel_left.eq(run.kernel_height - 1),
                     y.base.eq(map_base),
                     y.high_groups.eq(run.kernel_width),
                     phase_row.eq(0),
@@ -311,20 +306,20 @@ class TokenMaker(wiring.Component):
         """Set ``after`` to one input position beyond ``now`` in one dimension."""
         run = self.run
         stride = run.stride_y if y else run.stride_x
+        outputs = run.out_height if y else run.out_width
+        kernel = run.kernel_height if y else run.kernel_width
         m.d.comb += after.eq(now)
         with m.If(now.phase + 1 == stride):
             m.d.comb += [
+                after.place.eq(now.place + 1),
                 after.phase.eq(0),
                 after.groups.eq(0),
                 after.base.eq(now.base + (run.row_size if y else run.channels)),
             ]
-            with m.If(now.outputs_left == 0):
+            with m.If(now.place + 1 >= outputs):
                 m.d.comb += after.low.eq(now.low + 1)
                 m.d.comb += after.low_groups.eq(now.low_groups + run.kernel_width)
-            with m.Else():
-                m.d.comb += after.outputs_left.eq(now.outputs_left - 1)
-            with m.If(now.kernel_left != 0):
-                m.d.comb += after.kernel_left.eq(now.kernel_left - 1)
+            with m.If(now.high + 1 < kernel):
                 m.d.comb += after.high.eq(now.high + 1)
                 m.d.comb += after.high_groups.eq(now.high_groups + run.kernel_width)
         with m.Else():
