@@ -39,6 +39,7 @@ __all__ = ["main"]
 
 HELD_OUT = 5000
 BATCH = 250
+SHARE_COPIES = 4  # distorted copies for the few parameters of the last stage
 CALIBRATION = 2000
 PERCENTILES = (100.0, 99.99, 99.9, 99.5)
 
@@ -183,13 +184,14 @@ class Data:
 
 
 def make_data(mnist: Path, copies: int, seed: int) -> Data:
-    """Read MNIST's training images and distort them."""
+    """Read MNIST's training images and distort them; more copies do not change the first."""
+    print(f"making {copies} copies of the training images", flush=True)
     images = torch.from_numpy(read_idx(mnist / "train-images-idx3-ubyte.gz").copy())
     labels = torch.from_numpy(read_idx(mnist / "train-labels-idx1-ubyte.gz").copy()).long()
     generator = torch.Generator().manual_seed(seed)
     seen = images[:-HELD_OUT]
     return Data(
-        copies=torch.stack([seen] + [distort(seen, generator) for _ in range(copies - 1)]),
+        copies=torch.stack([seen, *(distort(seen, generator) for _ in range(copies - 1))]),
         labels=labels[:-HELD_OUT],
         held_images=images[-HELD_OUT:],
         held_labels=labels[-HELD_OUT:],
@@ -405,8 +407,6 @@ def integer_error(network: CompressedNetwork, images: np.ndarray, labels: np.nda
 
 def make_network(recipe: Recipe, teacher: Recipe, mnist: Path, work: Path) -> CompressedNetwork:
     """Go through the stages, skipping those whose files are in ``work``."""
-    print(f"{recipe.name}: distorting the training images", flush=True)
-    data = make_data(mnist, recipe.copies, recipe.seed)
 
     def stage(recipe: Recipe, name: str, make: Callable[[], Parameters]) -> Parameters:
         path = work / f"{recipe.name}.{name}.npz"
@@ -415,19 +415,22 @@ def make_network(recipe: Recipe, teacher: Recipe, mnist: Path, work: Path) -> Co
         with np.load(path) as file:
             return {key: torch.from_numpy(file[key]) for key in file.files}
 
-    @cache
-    def taught() -> Data:
-        return teach(data, teacher.architecture, teaching)
+    def dense_stage(recipe: Recipe) -> Parameters:
+        return stage(
+            recipe,
+            "dense",
+            lambda: train_dense(recipe, make_data(mnist, recipe.copies, recipe.seed)),
+        )
 
-    dense = stage(recipe, "dense", lambda: train_dense(recipe, data))
-    teaching = stage(
-        teacher,
-        "dense",
-        lambda: train_dense(teacher, make_data(mnist, teacher.copies, teacher.seed)),
-    )
-    pruned = stage(recipe, "pruned", lambda: prune(recipe, taught(), dense))
-    shared = stage(recipe, "shared", lambda: share_weights(recipe, taught(), pruned))
-    return finish(recipe, data, shared, mnist)
+    @cache
+    def taught(copies: int) -> Data:
+        data = make_data(mnist, copies, recipe.seed)
+        return teach(data, teacher.architecture, dense_stage(teacher))
+
+    dense = dense_stage(recipe)
+    pruned = stage(recipe, "pruned", lambda: prune(recipe, taught(recipe.copies), dense))
+    shared = stage(recipe, "shared", lambda: share_weights(recipe, taught(SHARE_COPIES), pruned))
+    return finish(recipe, make_data(mnist, 1, recipe.seed), shared, mnist)
 
 
 def main() -> None:
