@@ -65,13 +65,13 @@ class WeightLoader(wiring.Component):
     Latency
         ``busy`` is high from the cycle after ``start`` until the last write strobe has been out.
     Throughput
-        A field (bias, scale, shift, length, codebook entry, count) a cycle and a pair a cycle, plus
-        a cycle for each group entered beyond the first one of a pair and each pointer after an
-        element's last pair. Tables of ``n`` run and index lengths and ``K`` codebook entries cost
-        ``n + K + code_bits`` cycles, and up to as many as ``K`` more if the codebook is read sooner
-        than the tables are built.
+        A field (constant, code length, codebook entry, count) a cycle and a pair a cycle, plus a
+        cycle for each group entered beyond the first one of a pair and each pointer after an
+        element's last pair, plus up to 14 cycles an element. Decoding waits for the tables: they
+        are ready ``K + code_bits + 1`` cycles after the last of ``K`` index lengths, while ``K``
+        codebook entries are read.
     Combinational paths
-        None, but ``busy`` comes from registers and drives ``words.ready``.
+        None to ``words`` or the writes. A start with a word on offer discards that word.
     Reset
         As ``reset_taps``, and idle.
 
