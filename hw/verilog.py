@@ -107,8 +107,8 @@ def _clear_memory(declaration: re.Match[str]) -> str:
         return declaration[0]
     return (
         f"{declaration[0]}  initial begin : \\{name.strip().removeprefix(chr(92))}$clear\n"
-        "    integer word;\n"
-        f"    for (word = 0; word <= {last}; word = word + 1) {name}[word] = 0;\n"
+        "    integer \\$word ;\n"
+        f"    for (\\$word = 0; \\$word <= {last}; \\$word = \\$word + 1) {name}[\\$word ] = 0;\n"
         "  end\n"
     )
 

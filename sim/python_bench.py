@@ -63,7 +63,7 @@ class PythonBench:
         noise, ready, responding = 1, True, False
         ctx.set(ports["program"], self._job.program)
         ctx.set(ports["request.ready"], 1)
-        await ctx.tick().until(ports["ready"]).repeat(1)
+        await ctx.tick().until(ports["ready"])
         ctx.set(ports["start"], 1)
         cycles = 0
         while True:

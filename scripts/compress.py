@@ -1,0 +1,96 @@
+"""``thresher compress``: dense weights to a .thr file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from thresher.scripts.options import JsonFile, print_table, progress_bar, write_json
+
+__all__ = ["compress"]
+
+
+def compress(
+    dense: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    calibration: str | None = None,
+    density: float | None = None,
+    entries: int = 32,
+    percentile: float = 100.0,
+    weight_bits: int = 8,
+    json: JsonFile = None,
+) -> int:
+    """Compress a dense network: prune, share weights, run-code, Huffman-code.
+
+    Parameters
+    ----------
+    dense
+        The .npz file with the dense weights and the architecture.
+    output
+        The .thr file; by default beside the .npz file.
+    calibration
+        Inputs from which the scales of the activations are taken: a .npy file of integers
+        (n, C, H, W), or mnist:0-99. By default the built-in digits, if they have the right shape.
+    density
+        Part of the weights to keep, of every layer; by default all that are not zero.
+    entries
+        Size of the codebooks, with their zero.
+    percentile
+        Of a hidden layer's outputs to represent without clipping.
+    weight_bits
+        Width of the integer weights.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from thresher.golden import thr_file  # noqa: PLC0415
+    from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
+    from thresher.golden.compress.dense import load_dense  # noqa: PLC0415
+    from thresher.golden.compress.funnel import compress as compress_dense  # noqa: PLC0415
+    from thresher.golden.compress.funnel import funnel  # noqa: PLC0415
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    target = output or dense.with_suffix(".thr")
+    network = load_dense(dense)
+    if calibration is None or calibration.startswith("mnist"):
+        samples = mnist_digits(calibration or "mnist")[0]
+    else:
+        samples = np.load(calibration, allow_pickle=False)
+    wanted = ", ".join(str(size) for size in network.input_shape)
+    if samples.shape[1:] != tuple(network.input_shape):
+        raise ThresherError(
+            f"calibration inputs have shape {samples.shape}: network {network.name} takes"
+            f" (n, {wanted}); give --calibration X.npy"
+        )
+    with progress_bar(2) as progress:
+        progress("compress")
+        made = compress_dense(
+            network,
+            samples,
+            density=density,
+            entries=entries,
+            percentile=percentile,
+            weight_bits=weight_bits,
+        )
+        progress("write")
+        thr_file.save(made, target)
+    stages = funnel(made)
+    size = target.stat().st_size
+    write_json(
+        json,
+        {
+            "network": made.name,
+            "file": str(target),
+            "file_bytes": size,
+            "funnel": [{"stage": stage.name, "bytes": stage.bytes} for stage in stages],
+        },
+    )
+    if str(json) != "-":
+        first = max(1, stages[0].bytes)
+        rows = [(s.name, f"{s.bytes:,}", f"{first / max(1, s.bytes):.1f}x") for s in stages]
+        print_table(f"{made.name}", ["stage", "bytes", "smaller"], rows)
+        print(f"written to {target}, {size:,} bytes")
+    return 0
