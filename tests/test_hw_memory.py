@@ -345,3 +345,26 @@ def test_a_pause_keeps_what_was_asked_for() -> None:
     simulator.add_testbench(memory.serve, background=True)
     simulator.add_testbench(testbench)
     simulator.run()
+
+
+def test_restarts_faster_than_the_memory_lose_no_count() -> None:
+    dut = StreamFetcher(CONFIG)
+    memory = Memory(dut, 0, 100, 0.0)
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.active, 1)
+        for restart in range(8):
+            ctx.set(dut.address, 100 * restart)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            await ctx.tick().repeat(12)
+        words = await collect_stream(ctx, dut.o, 20, max_idle=300)
+        assert words == [memory.word(700 + n) for n in range(20)]
+        assert memory.most_outstanding < 16
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(memory.serve, background=True)
+    simulator.add_testbench(testbench)
+    simulator.run()

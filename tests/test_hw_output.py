@@ -463,6 +463,47 @@ def test_windows_cut_by_the_edges_are_sent_at_one_per_cycle() -> None:
     assert sent == list(range(sent[0], sent[0] + len(expected)))
 
 
+def test_all_rows_of_windows_cut_by_the_end_of_the_map_are_sent() -> None:
+    values = np.random.default_rng(6).integers(-16, 15, (2, 2, 5, 2), endpoint=True)
+    run = pooling_run(
+        out_height=5,
+        out_width=2,
+        pool_height=4,
+        pool_stride_y=1,
+        pooled_height=5,
+        pooled_width=1,
+    )
+    expected = pooled(values, run)
+    results, _, _ = simulate(Pooler(SMALL), inputs_of(values), len(expected), run=run, channels=2)
+    assert results == expected
+
+
+@pytest.mark.parametrize("part", [Requantiser, Pooler])
+def test_valid_does_not_wait_for_ready(part: type[Requantiser] | type[Pooler]) -> None:
+    dut = part(SMALL)
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(
+            dut.run,
+            pooling_run(out_height=2, out_width=2, pooled_height=2, pooled_width=2, pool_height=1)
+            | {"pool_width": 1, "pool_stride_x": 1, "pool_stride_y": 1},
+        )
+        ctx.set(dut.channels, 1)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        first: Any = 1 if isinstance(dut, Requantiser) else {"value": 1}
+        ctx.set(dut.i.payload, first)
+        ctx.set(dut.i.valid, 1)
+        await ctx.tick().repeat(20)
+        assert ctx.get(dut.o.valid)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+
+
 @pytest.mark.cocotb
 def test_requantiser_verilog_equals_golden(tmp_path: Path) -> None:
     config: dict[str, Any] = {"lanes": 1, "channel_depth": 16}
