@@ -143,19 +143,16 @@ class Accumulators(wiring.Component):
                 is_added.eq(self.add.valid & (self.add.address[0] == bank)),
                 read.addr.eq(Mux(is_added, self.add.address[1:], self.drain.address[1:])),
             ]
-            with m.If(self.clearing):
-                m.d.comb += [write.en.eq(1), write.addr.eq(sweep)]
-            with m.Elif(writing.valid & (writing.address[0] == bank)):
-                m.d.comb += [
-                    write.en.eq(1),
-                    write.addr.eq(writing.address[1:]),
-                    write.data.eq(sum_writing),
-                ]
-            with m.Else():
-                m.d.comb += [
-                    write.en.eq(zeroing.valid & (zeroing.address[0] == bank)),
-                    write.addr.eq(zeroing.address[1:]),
-                ]
+            is_written = Signal(name=f"is_written_{bank}")
+            is_zeroed = Signal(name=f"is_zeroed_{bank}")
+            at = Mux(is_written, writing.address[1:], zeroing.address[1:])
+            m.d.comb += [
+                is_written.eq(writing.valid & (writing.address[0] == bank)),
+                is_zeroed.eq(zeroing.valid & (zeroing.address[0] == bank)),
+                write.en.eq(self.clearing | is_written | is_zeroed),
+                write.addr.eq(Mux(self.clearing, sweep, at)),
+                write.data.eq(Mux(is_written, sum_writing, 0)),  # not while clearing
+            ]
             read_words.append(read.data)
 
         # Addition stage: the freshest word of that address, and the product.
