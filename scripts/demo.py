@@ -1,0 +1,127 @@
+"""``thresher demo``: LeNet-5 on several digits, on the simulated hardware."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from thresher.scripts.options import (
+    JsonFile,
+    Lanes,
+    SimulatorName,
+    make_config,
+    progress_bar,
+    read_inputs,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["demo"]
+
+SHADES = " .:-=+*#%@"
+ACROSS = 4  # digits beside one another
+
+
+def demo(
+    network: str = "lenet-5",
+    /,
+    *,
+    input: Annotated[str, Parameter(name=["--input", "-i"])] = "mnist:0-3",
+    lanes: Lanes = 4,
+    simulator: SimulatorName | None = None,
+    json: JsonFile = None,
+) -> int:
+    """Run LeNet-5 on several digits on the simulated hardware, with and without skipping zeros.
+
+    Parameters
+    ----------
+    network
+        A .thr file, or lenet-300-100 or lenet-5.
+    input
+        Digits, as mnist:0-9, or a .npy file.
+    lanes
+        P; the array has P x P multipliers.
+    simulator
+        By default Verilator, or the environment's SIM.
+    """
+    from thresher.golden.builtin import resolve_network  # noqa: PLC0415
+    from thresher.golden.config import Skip  # noqa: PLC0415
+    from thresher.sim.run import simulate  # noqa: PLC0415  # heavy
+
+    net = resolve_network(network)
+    inputs, labels = read_inputs(input, net)
+    config = make_config(lanes, str(net.multiplier), None)
+    with progress_bar(6) as progress:
+        runs = {
+            skip: simulate(net, inputs, config, skip, simulator=simulator, progress=progress)
+            for skip in (Skip.BOTH, Skip.NONE)
+        }
+    both, none = (runs[skip].report for skip in (Skip.BOTH, Skip.NONE))
+    speed_up = (none["cycles"] - none["cycles_load"]) / (both["cycles"] - both["cycles_load"])
+    compared = both["values_compared"] + none["values_compared"]
+    different = both["values_different"] + none["values_different"]
+    counters = both["counters_different"] + none["counters_different"]
+    figures = {
+        "both": both,
+        "none": none,
+        "speed_up": round(speed_up, 3),
+        "labels": None if labels is None else labels.tolist(),
+    }
+    write_json(json, figures)
+    if str(json) != "-":
+        _print_digits(inputs, both["predictions"], None if labels is None else labels.tolist())
+        sizes = both["bytes"]
+        size, per_input = f"{lanes} x {lanes}", both["cycles_per_input"]
+        print(f"{net.name} in RTL on {size} multipliers, {len(inputs)} inputs:")
+        print(
+            f"  {both['cycles']:,} cycles, {both['cycles_load']:,} of them loading weights;"
+            f" {per_input:,.0f} an input"
+        )
+        print(f"  {speed_up:.2f} times as fast as mode none on the same array", end="")
+        print(f" ({none['cycles_per_input']:,.0f} cycles an input)")
+        print(
+            f"  weights {sizes['weights_dense']:,} bytes dense, {sizes['weights_coded']:,} coded;"
+            f" activations {sizes['activations_dense']:,} dense,"
+            f" {sizes['activations_coded']:,} coded"
+        )
+        print(
+            f"  {both['sim_cycles_per_second']:,} cycles a second,"
+            f" simulator built in {both['build_seconds']:.1f} s"
+        )
+        for report in (both, none):
+            if report["first_difference"]:
+                print(f"  mode {report['skip']}: {report['first_difference']}")
+        print(f"{compared:,} values compared, {different} differ")
+    return 0 if different == counters == 0 else 1
+
+
+def _print_digits(
+    inputs: npt.NDArray[Any], predictions: list[int], labels: list[int] | None
+) -> None:
+    """Print one-channel maps as text, with what the machine took them for."""
+    for first in range(0, len(inputs), ACROSS):
+        group = range(first, min(first + ACROSS, len(inputs)))
+        if inputs.shape[1] == 1:
+            arts = [_text_art(inputs[number, 0]) for number in group]
+            for lines in zip(*arts, strict=True):
+                print("".join(lines).rstrip())
+        width = inputs.shape[3]
+        captions = [
+            f"says {predictions[number]}" + (f", is {labels[number]}" if labels is not None else "")
+            for number in group
+        ]
+        print("".join(caption.center(max(width, 12)) for caption in captions).rstrip())
+        print()
+
+
+def _text_art(image: npt.NDArray[Any]) -> list[str]:
+    """Two rows of pixels to a line of text."""
+    import numpy as np  # noqa: PLC0415
+
+    rows = image[: len(image) // 2 * 2].reshape(-1, 2, image.shape[1]).mean(axis=1)
+    span = max(1, int(image.max()) - int(image.min()))
+    shades = np.rint((rows - image.min()) / span * (len(SHADES) - 1)).astype(int)
+    return ["".join(SHADES[shade] for shade in row) for row in shades]
