@@ -39,7 +39,12 @@ Multiplier = Literal["exact", "shift", "shift1", "lut"]
 SkipMode = Literal["none", "gate", "weights", "activations", "both"]
 SimulatorName = Literal["verilator", "icarus", "amaranth"]
 JsonFile = Annotated[
-    Path | None, Parameter(name="--json", help="Write the figures to this file; - is the terminal.")
+    Path | None,
+    Parameter(
+        name="--json",
+        help="Write the figures to this file; - is the terminal.",
+        allow_leading_hyphen=True,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
