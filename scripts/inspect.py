@@ -37,7 +37,7 @@ def inspect(network: str, /, *, json: JsonFile = None) -> int:
     )
     if str(json) == "-":
         return 0
-    table = [
+    table: list[tuple[object, ...]] = [
         (
             row.name,
             row.kind,

@@ -37,7 +37,7 @@ __all__ = [
     "build_simulator",
     "cache_folder",
     "ccache_program",
-    "check_compiler",
+    "check_simulator",
     "chosen_simulator",
     "locked",
     "verilator_program",
@@ -150,9 +150,14 @@ def ccache_program() -> Path | None:
     return Path(found) if found else None
 
 
-def check_compiler() -> None:
-    """Raise if a build with Verilator cannot succeed for want of a compiler or make."""
-    for tool in ("g++", "make"):
+def check_simulator(simulator: str) -> None:
+    """Raise if a build cannot succeed for want of the simulator, a compiler or make."""
+    if simulator == "icarus" and shutil.which("iverilog") is None:
+        raise ThresherError(
+            "iverilog not found: install Icarus Verilog (Debian: `apt install iverilog`),"
+            " or use --simulator verilator"
+        )
+    for tool in ("g++", "make") if simulator == "verilator" else ():
         if shutil.which(tool) is None:
             raise ThresherError(
                 f"{tool} not found, which Verilator needs: install it"
@@ -191,19 +196,14 @@ def build_simulator(
     """
     arguments: list[str] = []
     runner: Runner
+    check_simulator(simulator)
     if simulator == "verilator":
-        check_compiler()
         runner = _WheelVerilator()
         runner.public = public
         arguments = ["--timing"]
         if waves and _has_fst_libraries():
             arguments.append("--trace-fst")
     else:
-        if shutil.which("iverilog") is None:
-            raise ThresherError(
-                "iverilog not found: install Icarus Verilog (Debian: `apt install iverilog`),"
-                " or use --simulator verilator"
-            )
         runner = Icarus()
     kind = None if not waves else _wave_kind(simulator, arguments)
     content = {

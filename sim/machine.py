@@ -25,7 +25,13 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
 from thresher.golden.errors import ThresherError
 from thresher.hw.verilog import to_verilog
-from thresher.sim.builds import build_simulator, cache_folder, chosen_simulator, locked
+from thresher.sim.builds import (
+    build_simulator,
+    cache_folder,
+    check_simulator,
+    chosen_simulator,
+    locked,
+)
 from thresher.sim.job import Image, Job, Seen
 from thresher.sim.python_bench import PythonBench
 from thresher.sim.runner import run_build
@@ -178,6 +184,7 @@ def _run_bench(
     component: Callable[[Config], wiring.Component] | None,
 ) -> tuple[Image, Seen, float, str]:
     started = time.monotonic()
+    check_simulator(simulator)  # before the work, since the user waits for it
     verilog = machine_verilog(job.config) if component is None else ""
     verilog = verilog or to_verilog((component or _accelerator)(job.config), TOP)
     parameters = _widths(verilog) | {
