@@ -113,7 +113,7 @@ class Config:
             "multiplier": MultiplierKind(self.multiplier),
             "port_bits": self.port_bits or {8: 128, 16: 256}.get(self.lanes, 64),
             "tap_depth": self.tap_depth or {1: 65536, 2: 16384}.get(self.lanes, 4096),
-            "group_depth": self.group_depth or {1: 4096, 2: 2048}.get(self.lanes, 1024),
+            "group_depth": self.group_depth or {1: 16384, 2: 8192, 4: 4096}.get(self.lanes, 2048),
             "accumulator_depth": self.accumulator_depth or {1: 4096, 4: 1024}.get(self.lanes, 2048),
         }
         for name, value in chosen.items():

@@ -214,13 +214,13 @@ def cut_into_passes(
             passes.append(_place(stage, taps, placement, chosen, rows))
         most = max(int(part.tap_counts(lanes).max()) for part in passes)
         # Half the store each, so that the next pass loads while one computes.
-        fair = config.tap_depth if count == 1 else config.tap_depth // 2
+        fair = (config.tap_depth if count == 1 else config.tap_depth // 2) - 1
         if most <= fair:
             return passes
         if size == 1:
-            if most <= config.tap_depth:
+            if most < config.tap_depth:
                 return passes
-            raise _short(stage, "the tap store", "tap_depth", most, config.tap_depth)
+            raise _short(stage, "the tap store", "tap_depth", most + 1, config.tap_depth)
         count = max(count + 1, min(widest, count * most // fair))
         while count < widest and -(-widest // count) == size:
             count += 1

@@ -489,7 +489,9 @@ def compile_network(
     writer = _Writer(config, layout, skip, count)
     maps: dict[str, StoredMap] = {}
     values = values.astype(np.int64)
-    linear_first = stages[0].in_shape[1:] == stages[0].extent and stages[0].padding == (0, 0)
+    first = stages[0]
+    whole = first.weights.shape[2:] == first.in_shape[1:] and first.out_shape[1:] == (1, 1)
+    linear_first = whole and first.padding == (0, 0)
     readers_of_input = [stage for stage in stages if stage.source == "input"]
     if linear_first and stages[0].pooling.kind is Pool.NONE and len(readers_of_input) == 1:
         # Each value of the input is a channel of its own: nothing but layout.

@@ -17,8 +17,10 @@ from thresher.golden.network import (
     CompressedNetwork,
     Convolution,
     Flatten,
+    Layer,
     Linear,
     MaxPool,
+    Shape,
 )
 
 __all__ = ["Pooling", "Stage", "stages_of"]
@@ -60,9 +62,9 @@ class Stage:
     name: str
     source: str
     result: str
-    in_shape: tuple[int, int, int]
-    out_shape: tuple[int, int, int]
-    result_shape: tuple[int, int, int]
+    in_shape: Shape
+    out_shape: Shape
+    result_shape: Shape
     weights: IntArray
     present: npt.NDArray[np.bool_]
     codebook: IntArray
@@ -106,12 +108,37 @@ def _expand_groups(layer: Convolution) -> tuple[IntArray, npt.NDArray[np.bool_]]
     return weights, present
 
 
-def _identity(channels: int) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-    weights = np.zeros((channels, channels, 1, 1), np.int64)
-    return weights, np.eye(channels, dtype=bool)[:, :, None, None]
+def _identity(
+    layer: Layer, source: str, in_shape: Shape, out_shape: Shape, full: tuple[int, int]
+) -> Stage:
+    """Return the stage that copies a map; flattened, if its output has a channel a value."""
+    channels = out_shape[0]
+    kernel = in_shape[1:] if channels != in_shape[0] else (1, 1)
+    present = np.eye(channels, dtype=bool).reshape(channels, in_shape[0], *kernel)
+    ones = np.ones(channels, np.int64)
+    return Stage(
+        name=layer.name,
+        source=source,
+        result=layer.name,
+        in_shape=in_shape,
+        out_shape=out_shape,
+        result_shape=out_shape,
+        weights=np.zeros(present.shape, np.int64),
+        present=present,
+        codebook=ones[:1],
+        bias=0 * ones,
+        scale=ones,
+        shift=0 * ones,
+        rounding=getattr(layer, "rounding", Rounding.HALF_UP),
+        clip=full,
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        pooling=Pooling(shape=out_shape[1:]),
+    )
 
 
-def _pooling(layer: MaxPool | AveragePool, shape: tuple[int, int, int]) -> Pooling:
+def _pooling(layer: MaxPool | AveragePool, shape: Shape) -> Pooling:
     kind = Pool.MAX if isinstance(layer, MaxPool) else Pool.AVERAGE
     pooling = Pooling(
         kind=kind,
@@ -123,6 +150,11 @@ def _pooling(layer: MaxPool | AveragePool, shape: tuple[int, int, int]) -> Pooli
     if isinstance(layer, AveragePool):
         pooling = replace(pooling, scale=int(layer.scale), shift=int(layer.shift))
     return pooling
+
+
+def _flat(layer: Layer) -> bool:
+    """Whether the layer takes a map as the vector of its values."""
+    return isinstance(layer, Linear | Flatten)
 
 
 def _agrees(layer: MaxPool | AveragePool, stage: Stage) -> bool:
@@ -161,7 +193,14 @@ def stages_of(
     full = (-(1 << activation_bits - 1), (1 << activation_bits - 1) - 1)
 
     for layer in network.layers:
-        source = aliases.get(layer.inputs[0], layer.inputs[0])
+        view = layer.inputs[0]
+        source = aliases.get(view, view)
+        if source != view and shapes[source] != shapes[view] and not _flat(layer):
+            # A layer that minds the shape: the map is flattened in earnest.
+            flatten = network.layer(view)
+            stages.append(_identity(flatten, source, shapes[source], shapes[view], full))
+            del aliases[view]
+            source = view
         in_shape, out_shape = shapes[source], shapes[layer.name]
         if isinstance(layer, Flatten):
             aliases[layer.name] = source
@@ -176,31 +215,8 @@ def stages_of(
                     last, result=layer.name, result_shape=out_shape, pooling=pooling
                 )
                 continue
-            weights, present = _identity(in_shape[0])
-            ones = np.ones(in_shape[0], np.int64)
-            rounding = layer.rounding if isinstance(layer, AveragePool) else Rounding.HALF_UP
-            stages.append(
-                Stage(
-                    name=layer.name,
-                    source=source,
-                    result=layer.name,
-                    in_shape=in_shape,
-                    out_shape=in_shape,
-                    result_shape=out_shape,
-                    weights=weights,
-                    present=present,
-                    codebook=ones[:1],
-                    bias=0 * ones,
-                    scale=ones,
-                    shift=0 * ones,
-                    rounding=rounding,
-                    clip=full,
-                    stride=(1, 1),
-                    padding=(0, 0),
-                    dilation=(1, 1),
-                    pooling=pooling,
-                )
-            )
+            stage = _identity(layer, source, in_shape, in_shape, full)
+            stages.append(replace(stage, result_shape=out_shape, pooling=pooling))
             continue
         if isinstance(layer, Linear):
             weights = layer.weights.astype(np.int64).reshape(-1, *in_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, signed, unsigned
@@ -11,7 +12,9 @@ from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 
-__all__ = ["Accumulators", "access_layout"]
+__all__ = ["BANKS", "Accumulators", "access_layout", "bank_access_layout"]
+
+BANKS = 2
 
 
 def access_layout(config: Config) -> data.StructLayout:
@@ -19,8 +22,13 @@ def access_layout(config: Config) -> data.StructLayout:
     return data.StructLayout({"valid": unsigned(1), "address": unsigned(config.offset_bits)})
 
 
+def bank_access_layout(config: Config) -> data.StructLayout:
+    """A request for the accumulator at ``address`` of one bank."""
+    return data.StructLayout({"valid": unsigned(1), "address": unsigned(config.offset_bits - 1)})
+
+
 class Accumulators(wiring.Component):
-    """Add a product to one accumulator, and read and zero another, in every cycle.
+    """Add a product to one accumulator, and read and zero others, in every cycle.
 
     The lowest address bit chooses the bank. A bank has one read port and one write port, neither
     transparent; an addition takes the sum of the two before it when they hit its address.
@@ -33,13 +41,13 @@ class Accumulators(wiring.Component):
     ---------------
     Latency
         ``add`` in cycle ``t`` wants its ``product`` in cycle ``t + 1``; the sum is written at the
-        end of cycle ``t + 2``. ``drain`` in cycle ``t`` gives ``word`` in cycle ``t + 1`` and
+        end of cycle ``t + 2``. ``drain[b]`` in cycle ``t`` gives ``word[b]`` in cycle ``t + 1`` and
         zeroes the accumulator at the end of cycle ``t + 2``.
     Throughput
-        One addition a cycle, on any addresses. One drained word a cycle, except those in which
-        ``add`` wants the same bank: ``conflict`` is high and ``drain`` is not served.
+        One addition a cycle, on any addresses. One drained word a bank a cycle, except that
+        ``add`` goes first in its bank: ``taken`` of that bank is low.
     Combinational paths
-        ``add`` and ``drain`` to ``conflict``.
+        ``add`` and ``drain`` to ``taken``.
     Reset
         Accumulators are zero after power-up; a reset does not zero them, but ``clear`` does.
 
@@ -54,13 +62,13 @@ class Accumulators(wiring.Component):
         Add to this accumulator.
     product : ``In(signed(activation_bits + weight_bits))``
         What to add, one cycle after ``add``.
-    drain : ``In(access_layout(config))``
-        Read this accumulator and make it zero.
-    conflict : ``Out(1)``
-        ``drain`` must wait.
-    word : ``Out(signed(accumulator_bits))``
+    drain : ``In(bank_access_layout(config))``, one a bank
+        Read this accumulator of the bank and make it zero.
+    taken : ``Out(1)``, one a bank
+        ``drain`` is served.
+    word : ``Out(signed(accumulator_bits))``, one a bank
         The accumulator that was drained in the cycle before.
-    word_valid : ``Out(1)``
+    word_valid : ``Out(1)``, one a bank
         There was one.
     clear : ``In(1)``
         Zero all accumulators, beginning with the next cycle, one address of each bank a cycle.
@@ -72,10 +80,10 @@ class Accumulators(wiring.Component):
 
     add: data.View[data.StructLayout]
     product: Signal
-    drain: data.View[data.StructLayout]
-    conflict: Signal
-    word: Signal
-    word_valid: Signal
+    drain: Sequence[data.View[data.StructLayout]]
+    taken: Sequence[Signal]
+    word: Sequence[Signal]
+    word_valid: Sequence[Signal]
     clear: Signal
     clearing: Signal
     idle: Signal
@@ -86,10 +94,10 @@ class Accumulators(wiring.Component):
             {
                 "add": In(access_layout(config)),
                 "product": In(signed(config.activation_bits + config.weight_bits)),
-                "drain": In(access_layout(config)),
-                "conflict": Out(1),
-                "word": Out(signed(config.accumulator_bits)),
-                "word_valid": Out(1),
+                "drain": In(bank_access_layout(config)).array(BANKS),
+                "taken": Out(1).array(BANKS),
+                "word": Out(signed(config.accumulator_bits)).array(BANKS),
+                "word_valid": Out(1).array(BANKS),
                 "clear": In(1),
                 "clearing": Out(1),
                 "idle": Out(1),
@@ -102,7 +110,7 @@ class Accumulators(wiring.Component):
         word = signed(self.config.accumulator_bits)
 
         # State: the addition whose word is read, whose sum is written, and the one before;
-        # the drained word that is read, and the one that is zeroed; the sweep.
+        # the sweep.
         adding: Any = Signal(access)
         writing: Any = Signal(access)
         written: Any = Signal(access)
@@ -110,28 +118,21 @@ class Accumulators(wiring.Component):
         hits_written = Signal()
         sum_writing = Signal(word)
         sum_written = Signal(word)
-        reading: Any = Signal(access)
-        zeroing: Any = Signal(access)
         sweep = Signal(self.config.offset_bits - 1)
 
         # Request stage: additions go first.
-        m.d.comb += self.conflict.eq(
-            self.add.valid & self.drain.valid & (self.add.address[0] == self.drain.address[0])
-        )
         m.d.sync += [
             adding.eq(self.add),
             hits_writing.eq(adding.valid & (adding.address == self.add.address)),
             hits_written.eq(writing.valid & (writing.address == self.add.address)),
-            reading.address.eq(self.drain.address),
-            reading.valid.eq(self.drain.valid & ~self.conflict),
         ]
 
         # Banks.
         read_words: list[Signal] = []
-        for bank in range(2):
+        for bank, drain in enumerate(self.drain):
             memory: Memory = Memory(
                 shape=word,
-                depth=self.config.accumulator_depth // 2,
+                depth=self.config.accumulator_depth // BANKS,
                 init=[],
                 attrs={"no_rw_check": "1"},
             )
@@ -139,20 +140,29 @@ class Accumulators(wiring.Component):
             read = memory.read_port()
             write = memory.write_port()
             is_added = Signal(name=f"is_added_{bank}")
+            is_written = Signal(name=f"is_written_{bank}")
+            zeroing: Any = Signal(bank_access_layout(self.config), name=f"zeroing_{bank}")
+            zeroing_address = Signal(self.config.offset_bits - 1, name=f"zeroing_address_{bank}")
+            at = Mux(is_written, writing.address[1:], zeroing.address)
             m.d.comb += [
                 is_added.eq(self.add.valid & (self.add.address[0] == bank)),
-                read.addr.eq(Mux(is_added, self.add.address[1:], self.drain.address[1:])),
-            ]
-            is_written = Signal(name=f"is_written_{bank}")
-            is_zeroed = Signal(name=f"is_zeroed_{bank}")
-            at = Mux(is_written, writing.address[1:], zeroing.address[1:])
-            m.d.comb += [
+                self.taken[bank].eq(drain.valid & ~is_added),
+                read.addr.eq(Mux(is_added, self.add.address[1:], drain.address)),
+                self.word[bank].eq(read.data),
                 is_written.eq(writing.valid & (writing.address[0] == bank)),
-                is_zeroed.eq(zeroing.valid & (zeroing.address[0] == bank)),
-                write.en.eq(self.clearing | is_written | is_zeroed),
+                write.en.eq(self.clearing | is_written | zeroing.valid),
                 write.addr.eq(Mux(self.clearing, sweep, at)),
                 write.data.eq(Mux(is_written, sum_writing, 0)),  # not while clearing
             ]
+            # A word is taken when no addition reads here, so none writes when it is zeroed.
+            m.d.sync += [
+                self.word_valid[bank].eq(self.taken[bank]),
+                zeroing_address.eq(drain.address),
+                zeroing.valid.eq(self.word_valid[bank]),
+                zeroing.address.eq(zeroing_address),
+            ]
+            with m.If(self.clear):
+                m.d.sync += [self.word_valid[bank].eq(0), zeroing.valid.eq(0)]
             read_words.append(read.data)
 
         # Addition stage: the freshest word of that address, and the product.
@@ -167,13 +177,8 @@ class Accumulators(wiring.Component):
             sum_written.eq(sum_writing),
             writing.eq(adding),
             written.eq(writing),
-            zeroing.eq(reading),
         ]
-        m.d.comb += [
-            self.word.eq(Mux(reading.address[0], read_words[1], read_words[0])),
-            self.word_valid.eq(reading.valid),
-            self.idle.eq(~adding.valid & ~writing.valid),
-        ]
+        m.d.comb += self.idle.eq(~adding.valid & ~writing.valid)
 
         # Sweep.
         with m.If(self.clearing):
@@ -183,5 +188,4 @@ class Accumulators(wiring.Component):
         with m.If(self.clear):
             m.d.sync += [self.clearing.eq(1), sweep.eq(0)]
             m.d.sync += [adding.valid.eq(0), writing.valid.eq(0)]
-            m.d.sync += [reading.valid.eq(0), zeroing.valid.eq(0)]
         return m

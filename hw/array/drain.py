@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
@@ -9,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
-from thresher.hw.array.accumulators import access_layout
+from thresher.hw.array.accumulators import BANKS, bank_access_layout
 from thresher.hw.layouts import record_layout
 
 __all__ = ["Drain"]
@@ -20,13 +22,18 @@ QUEUE_DEPTH = 4  # the word being read, one that is asked for, and two for a sta
 class Drain(wiring.Component):
     """Read complete rows in order, add the word from the north to each word, send it south.
 
+    The accumulators of rows that follow one another do too, so each bank is read upward by a
+    reader of its own, as far as rows are complete, into a queue of its own; the output takes from
+    the queues in turn. So a word is read in every cycle in which not both banks are added to.
+
     Timing contract
     ---------------
     Latency
         A word is offered on ``south`` three cycles after it was asked for.
     Throughput
-        One word a cycle when ``taken`` is high and neither neighbour waits. Rows of a column
-        without channels are done at one a cycle.
+        One word a cycle when each bank is ``taken`` every other cycle on average and neither
+        neighbour waits; a cycle for each accumulator beyond the column's channels, which is read
+        and dropped. Rows of a column without channels are done at one a cycle.
     Combinational paths
         ``south.ready`` to ``north.ready``.
     Reset
@@ -51,11 +58,11 @@ class Drain(wiring.Component):
         One more row is complete, and all its additions are written.
     drained : ``Out(1)``
         One more row is drained.
-    request : ``Out(access_layout(config))``
+    request : ``Out(bank_access_layout(config))``, one a bank
         The accumulator to read next.
-    taken : ``In(1)``
+    taken : ``In(1)``, one a bank
         ``request`` is served.
-    word, word_valid : ``In(signed(accumulator_bits))``, ``In(1)``
+    word, word_valid : ``In(signed(accumulator_bits))``, ``In(1)``, one a bank
         The accumulator that was read, one cycle after ``taken``.
     north, south : streams of ``signed(accumulator_bits)``
         Sums of the elements above; the same with this one's.
@@ -70,10 +77,10 @@ class Drain(wiring.Component):
     clear: Signal
     complete: Signal
     drained: Signal
-    request: data.View[data.StructLayout]
-    taken: Signal
-    word: Signal
-    word_valid: Signal
+    request: Sequence[data.View[data.StructLayout]]
+    taken: Sequence[Signal]
+    word: Sequence[Signal]
+    word_valid: Sequence[Signal]
     north: stream.Interface
     south: stream.Interface
     idle: Signal
@@ -90,10 +97,10 @@ class Drain(wiring.Component):
                 "clear": In(1),
                 "complete": In(1),
                 "drained": Out(1),
-                "request": Out(access_layout(config)),
-                "taken": In(1),
-                "word": In(word),
-                "word_valid": In(1),
+                "request": Out(bank_access_layout(config)).array(BANKS),
+                "taken": In(1).array(BANKS),
+                "word": In(word).array(BANKS),
+                "word_valid": In(1).array(BANKS),
                 "north": In(stream.Signature(word)),
                 "south": Out(stream.Signature(word)),
                 "idle": Out(1),
@@ -102,69 +109,92 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        address_bits = self.config.offset_bits
-        m.submodules.queue = queue = ResetInserter(self.clear)(
-            SyncFIFO(width=self.config.accumulator_bits, depth=QUEUE_DEPTH)
-        )
+        begin = Signal()
+        m.d.comb += begin.eq(self.start | self.clear)
 
-        # State: complete rows, and the place in the first of them.
-        rows = Signal(range(1 << 12))
-        row_at = Signal(address_bits)  # first accumulator of the row, ...
-        position_at = Signal(address_bits)  # ... and of the position
-        position = Signal(12)
+        # Readers: each goes upward in its bank, row by row, while rows are complete.
+        queues = []
+        waiting = Signal()
+        row_read = Signal(BANKS)  # a bank has read its part of a row
+        all_rows = [Signal(12, name=f"rows_{bank}") for bank in range(BANKS)]
+        m.d.comb += waiting.eq((all_rows[0] != 0) | (all_rows[1] != 0))
+        rows_read = [Signal(12, name=f"rows_read_{bank}") for bank in range(BANKS)]
+        for bank, request in enumerate(self.request):
+            queue = ResetInserter(self.clear)(
+                SyncFIFO(width=self.config.accumulator_bits, depth=QUEUE_DEPTH)
+            )
+            m.submodules[f"queue_{bank}"] = queue
+            queues.append(queue)
+            rows = all_rows[bank]
+            address = Signal(self.config.offset_bits - 1, name=f"address_{bank}")
+            place = Signal(17, name=f"place_{bank}")  # of that accumulator in its row
+            after = Signal(17, name=f"after_{bank}")
+            first = Signal(17, name=f"first_{bank}")  # place of the next row's first one, this next
+            skips = Signal(name=f"skips_{bank}")  # the row has no accumulator here
+            m.d.comb += [
+                queue.w_en.eq(self.word_valid[bank]),
+                queue.w_data.eq(self.word[bank]),
+                skips.eq((rows != 0) & ((place >= self.run.row_size) | (self.channels == 0))),
+                request.valid.eq((rows != 0) & ~skips & (queue.level < QUEUE_DEPTH - 1)),
+                request.address.eq(address),
+                after.eq(Mux(skips, place, place + BANKS)),
+                first.eq(after - self.run.row_size),
+            ]
+            with m.If(self.taken[bank]):
+                m.d.sync += [address.eq(address + 1), place.eq(after)]
+            with m.If(skips | (self.taken[bank] & (after >= self.run.row_size))):
+                m.d.comb += row_read[bank].eq(1)
+                m.d.sync += place.eq(Mux(self.channels == 0, place, first))
+            m.d.sync += [
+                rows.eq(rows + self.complete - row_read[bank]),
+                rows_read[bank].eq(rows_read[bank] + row_read[bank] - self.drained),
+            ]
+            with m.If(begin):
+                m.d.sync += [rows.eq(0), address.eq(0), place.eq(bank), rows_read[bank].eq(0)]
+        m.d.comb += self.drained.eq((rows_read[0] != 0) & (rows_read[1] != 0))
+
+        # Sequence of words: banks in turn; in a position those of the column's channels are sent.
+        bank = Signal()
         channel = Signal(16)
-
-        # Row sequence: positions, channels innermost.
         last_channel = Signal()
-        last_position = Signal()
-        next_row_at = Signal(address_bits)
+        sent = Signal()
+        arrived = Signal()
+        word = Signal(signed(self.config.accumulator_bits))
+        next_word = Signal()
         m.d.comb += [
-            last_channel.eq(channel + 1 == self.channels),
-            last_position.eq(position + 1 == self.run.out_width),
-            next_row_at.eq(row_at + self.run.row_size),
-            self.request.valid.eq(
-                (rows != 0) & (self.channels != 0) & (queue.level < QUEUE_DEPTH - 1)
-            ),
-            self.request.address.eq(position_at + channel),
+            arrived.eq(Mux(bank, queues[1].r_rdy, queues[0].r_rdy)),
+            word.eq(Mux(bank, queues[1].r_data, queues[0].r_data)),
+            queues[0].r_en.eq(next_word & ~bank),
+            queues[1].r_en.eq(next_word & bank),
+            sent.eq(channel < self.channels),
+            last_channel.eq(channel + 1 == self.run.channels),
         ]
-        with m.If((rows != 0) & (self.channels == 0)):
-            m.d.comb += self.drained.eq(1)
-        with m.Elif(self.taken):
-            m.d.comb += self.drained.eq(last_channel & last_position)
-            m.d.sync += channel.eq(channel + 1)
-            with m.If(last_channel):
-                m.d.sync += [
-                    channel.eq(0),
-                    position.eq(position + 1),
-                    position_at.eq(position_at + self.run.channels),
-                ]
-                with m.If(last_position):
-                    m.d.sync += [
-                        position.eq(0),
-                        position_at.eq(next_row_at),
-                        row_at.eq(next_row_at),
-                    ]
-        m.d.sync += rows.eq(rows + self.complete - self.drained)
+        with m.If(next_word):
+            m.d.sync += [bank.eq(~bank), channel.eq(Mux(last_channel, 0, channel + 1))]
+        with m.If(begin):
+            m.d.sync += [bank.eq(0), channel.eq(0)]
 
         # Output stage: the oldest word and the one from the north, when both are there.
         free = Signal()
         send = Signal()
         m.d.comb += [
-            queue.w_en.eq(self.word_valid),
-            queue.w_data.eq(self.word),
             free.eq(~self.south.valid | self.south.ready),
-            send.eq(queue.r_rdy & free & (self.top | self.north.valid)),
-            queue.r_en.eq(send),
-            self.north.ready.eq(queue.r_rdy & free & ~self.top & ~self.clear),
-            self.idle.eq((rows == 0) & ~self.word_valid & ~queue.r_rdy & ~self.south.valid),
+            send.eq(arrived & sent & free & (self.top | self.north.valid)),
+            next_word.eq(send | (arrived & ~sent)),
+            self.north.ready.eq(arrived & sent & free & ~self.top & ~self.clear),
+            self.idle.eq(
+                ~waiting
+                & ~queues[0].r_rdy
+                & ~queues[1].r_rdy
+                & ~self.word_valid[0]
+                & ~self.word_valid[1]
+                & ~self.south.valid
+            ),
         ]
         with m.If(free):
             m.d.sync += self.south.valid.eq(send)
         with m.If(send):
-            m.d.sync += self.south.payload.eq(queue.r_data + Mux(self.top, 0, self.north.payload))
-
-        with m.If(self.start | self.clear):
-            m.d.sync += [s.eq(0) for s in (rows, row_at, position_at, position, channel)]
+            m.d.sync += self.south.payload.eq(word + Mux(self.top, 0, self.north.payload))
         with m.If(self.clear):
             m.d.sync += self.south.valid.eq(0)
         return m

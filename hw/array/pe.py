@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
-from thresher.hw.array.accumulators import Accumulators
+from thresher.hw.array.accumulators import BANKS, Accumulators
 from thresher.hw.array.drain import Drain
 from thresher.hw.array.front_end import FrontEnd
 from thresher.hw.array.multipliers import make_multiplier
@@ -265,11 +265,10 @@ class PE(wiring.Component):
             drain.top.eq(self.top),
             drain.start.eq(self.start),
             drain.clear.eq(flush),
-            accumulators.drain.eq(drain.request),
-            drain.taken.eq(drain.request.valid & ~accumulators.conflict),
-            drain.word.eq(accumulators.word),
-            drain.word_valid.eq(accumulators.word_valid),
-            self.conflict.eq(accumulators.conflict),
+            self.conflict.eq(
+                (drain.request[0].valid | drain.request[1].valid)
+                & ~(accumulators.taken[0] | accumulators.taken[1])
+            ),
             self.idle.eq(
                 front_end.idle
                 & ~(walking | completing | tap_read | tap_complete)
@@ -279,6 +278,13 @@ class PE(wiring.Component):
                 & ~flush
             ),
         ]
+        for bank in range(BANKS):
+            m.d.comb += [
+                accumulators.drain[bank].eq(drain.request[bank]),
+                drain.taken[bank].eq(accumulators.taken[bank]),
+                drain.word[bank].eq(accumulators.word[bank]),
+                drain.word_valid[bank].eq(accumulators.word_valid[bank]),
+            ]
         connect(m, flipped(self.north), drain.north)
         connect(m, drain.south, flipped(self.south))
 
