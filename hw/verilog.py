@@ -26,6 +26,7 @@ _CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
 _PORT = re.compile(r" (input|output|inout) \d+ ")
 _NAMELESS = re.compile(r"\\port\$\d+\$(\d+)")
 _MEMORY = re.compile(r"(?m)^  reg (?:\[\d+:0\] )?(\w+ |\\\S+ )\[(\d+):0\];\n")
+_TRIGGER = re.compile(r"reg (\\\$process\$\d+ ) = 0;")
 _SOURCE = re.compile(r"^\s*attribute \\src [^\n]*\n", re.M)
 
 # Run with the paths of the RTLIL to read and of the Verilog to write. Yosys' attributes that
@@ -77,6 +78,9 @@ def to_verilog(component: wiring.Component, name: str) -> str:
         verilog = target.read_text()
     # Yosys numbers its helper signals by its own source line: cut that, it says nothing.
     verilog = re.sub(r"\$auto\$verilog_backend\.cc:\d+:dump_module", "$process", verilog)
+    # The trigger that starts each process at time 0 must change after the processes wait for it,
+    # or Icarus never runs those whose inputs are all constant.
+    verilog = _TRIGGER.sub(r"reg \1; initial #0 \1 = 0;", verilog)
     return _MEMORY.sub(_clear_memory, verilog)
 
 
