@@ -1,6 +1,8 @@
 """The accelerator: array, loaders, lanes, output stages, memory and control in one component."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -62,6 +64,13 @@ class Accelerator(wiring.Component):
 
     start: Signal
     program: Signal
+    ready: Signal
+    done: Signal
+    error: Signal
+    error_code: Signal
+    error_layer: Signal
+    error_lane: Signal
+    error_position: Signal
     request: stream.Interface
     response: stream.Interface
 
@@ -104,7 +113,7 @@ class Accelerator(wiring.Component):
         poolers = [Pooler(config) for _ in lanes]
         encoders = [RLCEncoder(config) for _ in lanes]
         writers = [RowWriter(config) for _ in lanes]
-        for name, parts in {
+        named: dict[str, Sequence[wiring.Component]] = {
             "weight_fetcher": fetchers,
             "weight_loader": loaders,
             "row_reader": readers,
@@ -114,9 +123,10 @@ class Accelerator(wiring.Component):
             "pooler": poolers,
             "rlc_encoder": encoders,
             "row_writer": writers,
-        }.items():
-            for lane, part in enumerate(parts):
-                m.submodules[f"{name}_{lane}"] = part
+        }
+        for name, parts in named.items():
+            for lane, component in enumerate(parts):
+                m.submodules[f"{name}_{lane}"] = component
 
         # Memory: lanes, weights, program; results, counters.
         connect(m, wiring.flipped(self.request), arbiter.request)
@@ -212,8 +222,8 @@ class Accelerator(wiring.Component):
         with m.Elif(sequencer.run_finished):
             m.d.sync += running.eq(0)
 
-        def total(pulses: list[Signal]) -> Signal:
-            return sum((pulse for pulse in pulses[1:]), start=pulses[0])
+        def total(pulses: Sequence[Value]) -> Value:
+            return sum(pulses[1:], start=pulses[0])
 
         grow = counters.increments
         m.d.comb += [
@@ -264,6 +274,8 @@ class Accelerator(wiring.Component):
         ]
 
     @staticmethod
-    def _connect_reader(m: Module, arbiter: Arbiter, client: int, part: RowReader) -> None:
+    def _connect_reader(
+        m: Module, arbiter: Arbiter, client: int, part: RowReader | StreamFetcher
+    ) -> None:
         connect(m, part.request, arbiter.read[client].request)
         connect(m, arbiter.read[client].response, part.response)

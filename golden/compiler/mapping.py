@@ -1,7 +1,8 @@
 """Mapping: which lane reads, and which column makes, each channel of a map.
 
 What column *j* makes is what row *j* reads in the next layer, so the assignment of output channels
-to columns balances this layer's columns and the next layer's rows at once.
+to columns balances this layer's columns and the next layer's rows at once. Work is counted in
+taps, each as often as its channel's activations are not zero, where that is known.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from thresher.golden.compiler.stages import Stage
 __all__ = ["Placement", "assign_columns", "place_input"]
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+_MOST_EXCHANGED = 2048  # channels up to which pairs are tried
+_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -40,47 +45,81 @@ class Placement:
         return np.concatenate([segment[lane] for segment in self.segments])
 
 
-def assign_columns(work: IntArray, next_work: IntArray, lanes: int) -> list[IntArray]:
+def assign_columns(work: FloatArray, next_work: FloatArray) -> list[IntArray]:
     """Share channels out to columns, at most ceil(channels / lanes) to each.
 
     Parameters
     ----------
-    work, next_work
-        Work of each channel where it is made and where it is read next, shape (channels,).
-    lanes
-        Number of columns.
+    work
+        Work of each channel in each row of its column, shape (channels, lanes).
+    next_work
+        Work of each channel where it is read next, shape (channels,).
 
     Returns
     -------
     columns
         Channels of each column, ascending. The greediest channels are placed first, each where
-        the sum of squares of both loads grows least (longest processing time first).
+        the sum of squares of all loads grows least (longest processing time first); then pairs
+        of channels change places while that lessens the sum.
 
     Examples
     --------
-    >>> [column.tolist() for column in assign_columns(np.array([5, 1, 4, 2]), np.zeros(4), 2)]
+    >>> work = np.array([[5.0, 5], [1, 1], [4, 4], [2, 2]])
+    >>> [column.tolist() for column in assign_columns(work, np.zeros(4))]
     [[0, 1], [2, 3]]
     """
-    channels = work.size
+    channels, lanes = work.shape
     room = -(-channels // lanes)
-    first = work / max(1, work.sum())
-    second = next_work / max(1, next_work.sum())
-    loads = np.zeros((lanes, 2))
-    columns: list[list[int]] = [[] for _ in range(lanes)]
-    for channel in np.argsort(-(first + second), kind="stable").tolist():
-        growth = 2 * (loads[:, 0] * first[channel] + loads[:, 1] * second[channel])
-        counts = np.array([len(column) for column in columns])
+    # Loads of one scale: the elements of a column, and the lane that reads the column next.
+    loads = np.concatenate(
+        [
+            work / max(1e-9, work.sum()) * lanes,
+            next_work[:, None] / max(1e-9, next_work.sum()) * np.sqrt(lanes),
+        ],
+        axis=1,
+    )
+    totals = np.zeros((lanes, lanes + 1))
+    counts = np.zeros(lanes, np.int64)
+    column_of = np.zeros(channels, np.int64)
+    for channel in np.argsort(-loads.sum(axis=1), kind="stable").tolist():
+        growth = totals @ loads[channel]
         growth[counts >= room] = np.inf
         best = int(np.lexsort((counts, growth))[0])
-        columns[best].append(channel)
-        loads[best] += first[channel], second[channel]
-    return [np.array(sorted(column), np.int64) for column in columns]
+        column_of[channel] = best
+        counts[best] += 1
+        totals[best] += loads[channel]
+    _exchange(loads, totals, column_of)
+    return [np.flatnonzero(column_of == column) for column in range(lanes)]
 
 
-def place_input(stage: Stage, work: IntArray, lanes: int) -> Placement:
+def _exchange(loads: FloatArray, totals: FloatArray, column_of: IntArray) -> None:
+    """Let pairs of channels change columns while the sum of squared totals falls."""
+    channels = len(loads)
+    if len(totals) == 1 or channels > _MOST_EXCHANGED:
+        return
+    for _ in range(_ROUNDS):
+        changed = False
+        for one in range(channels):
+            here = column_of[one]
+            moved = loads - loads[one]  # what each other channel would bring here
+            there = column_of
+            gain = ((totals[here] + moved) ** 2).sum(axis=1) - (totals[here] ** 2).sum()
+            gain += ((totals[there] - moved) ** 2).sum(axis=1) - (totals[there] ** 2).sum(axis=1)
+            gain[there == here] = 0
+            other = int(np.argmin(gain))
+            if gain[other] < -1e-12:
+                totals[here] += moved[other]
+                totals[there[other]] -= moved[other]
+                column_of[one], column_of[other] = column_of[other], here
+                changed = True
+        if not changed:
+            return
+
+
+def place_input(stage: Stage, work: FloatArray, lanes: int) -> Placement:
     """Place the network's input: channels over the lanes, or, if they are few, shared by all."""
     channels = stage.in_shape[0]
     imbalance = -(-channels // lanes) * lanes / channels
     if lanes > 1 and (channels < lanes or imbalance > 1.15):
         return Placement([[np.arange(channels)] * lanes], shared=True)
-    return Placement([assign_columns(work, np.zeros_like(work), lanes)])
+    return Placement([assign_columns(np.zeros((channels, lanes)), work)])

@@ -37,8 +37,8 @@ class Taps:
         present = stage.present
         if skip_zeros:
             present = present & (stage.codebook[stage.weights] != 0)
-        where = np.nonzero(present)
-        return cls(*where, stage.weights[where])
+        output, channel, ky, kx = np.nonzero(present)
+        return cls(output, channel, ky, kx, stage.weights[output, channel, ky, kx])
 
     def select(self, chosen: npt.NDArray[np.bool_] | IntArray) -> Taps:
         """Return the chosen ones."""
@@ -115,10 +115,10 @@ def _place(
 ) -> Pass:
     lanes = len(columns)
     channels = max(column.size for column in columns)
-    column_of = np.full(stage.out_shape[0], -1)
+    column_of = np.full(stage.out_shape[0], -1, np.int64)
     n_of = np.zeros(stage.out_shape[0], np.int64)
-    for column, outputs in enumerate(columns):
-        column_of[outputs] = column
+    for number, outputs in enumerate(columns):
+        column_of[outputs] = number
         n_of[outputs] = np.arange(outputs.size)
     taps = taps.select(column_of[taps.output] >= 0)
 
@@ -134,10 +134,10 @@ def _place(
     phase_height, phase_width = stage.phase_shape
     ky, kx = taps.ky * dilation_y, taps.kx * dilation_x
     phase = (ky % stride_y) * stride_x + kx % stride_x
-    group = local[taps.channel] * stage.channel_groups + phase * phase_height * phase_width
-    group += (ky // stride_y) * phase_width + kx // stride_x
-    column = column_of[taps.output]
-    position = group * channels + n_of[taps.output]
+    group: IntArray = local[taps.channel] * stage.channel_groups
+    group += phase * phase_height * phase_width + (ky // stride_y) * phase_width + kx // stride_x
+    column: IntArray = column_of[taps.output]
+    position: IntArray = group * channels + n_of[taps.output]
     order = np.lexsort((position, column))
     if placement.shared:
         # Dealt one by one, so that each lane has an equal share of every token's taps.

@@ -27,11 +27,12 @@ from thresher.golden.descriptors import (
 )
 from thresher.golden.inference import Inference, infer
 from thresher.golden.multipliers import encode, represent
-from thresher.golden.network import CompressedNetwork, check_accumulators
+from thresher.golden.network import CompressedNetwork, WeightedLayer, check_accumulators
 
 __all__ = ["Program", "StoredMap", "compile_network"]
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 ByteArray = npt.NDArray[np.uint8]
 
 
@@ -226,13 +227,45 @@ def _store_result(
     )
 
 
-def _next_work(stages: list[Stage], name: str, channels: int, *, skip_zeros: bool) -> IntArray:
-    """Work of each channel of a value where it is read, counted in taps."""
-    work = np.zeros(channels, np.int64)
-    for stage in stages:
-        if stage.source == name and stage.in_shape[0] == channels:
-            work += np.bincount(Taps.of(stage, skip_zeros=skip_zeros).channel, minlength=channels)
-    return work
+class _Work:
+    """Work of a stage's taps: how often each is walked, as far as is known."""
+
+    def __init__(
+        self, stages: list[Stage], densities: Mapping[str, FloatArray], skip: Skip
+    ) -> None:
+        self.stages, self.skip = stages, skip
+        self.densities = densities if skip.skips_activations else {}
+
+    def _density(self, stage: Stage) -> FloatArray:
+        """Return the share of activations that are not zero, of each input channel."""
+        known = self.densities.get(stage.source)
+        if known is None or len(known) != stage.in_shape[0]:
+            return np.ones(stage.in_shape[0])
+        return known
+
+    def made(self, stage: Stage, placement: Placement, lanes: int) -> FloatArray:
+        """Return the work of each output channel in each row, shape (outputs, lanes)."""
+        taps = Taps.of(stage, skip_zeros=self.skip.skips_weights)
+        weight = self._density(stage)[taps.channel]
+        outputs = stage.out_shape[0]
+        if placement.shared:
+            total = np.bincount(taps.output, weight, outputs)
+            return np.repeat(total[:, None] / lanes, lanes, axis=1)
+        lane_of = np.zeros(stage.in_shape[0], np.int64)
+        for lane in range(lanes):
+            lane_of[placement.lane(lane)] = lane
+        cell = taps.output * lanes + lane_of[taps.channel]
+        work = np.bincount(cell, weight, outputs * lanes).astype(np.float64)
+        return work.reshape(outputs, lanes)
+
+    def read(self, name: str, channels: int) -> FloatArray:
+        """Return the work of each channel of a value where it is read, shape (channels,)."""
+        work = np.zeros(channels)
+        for stage in self.stages:
+            if stage.source == name and stage.in_shape[0] == channels:
+                taps = Taps.of(stage, skip_zeros=self.skip.skips_weights)
+                work += np.bincount(taps.channel, minlength=channels) * self._density(stage)
+        return work
 
 
 def _column_streams(part: Pass, config: Config, network: CompressedNetwork) -> list[bytes]:
@@ -498,17 +531,15 @@ def compile_network(
         stages[0] = _flattened(stages[0])
         values = values.reshape(count, -1, 1, 1)
 
+    work = _Work(stages, _densities(network), skip)
     all_passes: list[Pass] = []
     for stage in stages:
         if stage.source not in maps:
-            work = _next_work(stages, "input", stage.in_shape[0], skip_zeros=skip_zeros)
-            placement = place_input(stage, work, config.lanes)
+            placement = place_input(stage, work.read("input", stage.in_shape[0]), config.lanes)
             maps["input"] = _store_input(values, placement, layout, config)
         source = maps[stage.source]
-        outputs = stage.out_shape[0]
-        made = np.bincount(Taps.of(stage, skip_zeros=skip_zeros).output, minlength=outputs)
-        read = _next_work(stages, stage.result, outputs, skip_zeros=skip_zeros)
-        columns = assign_columns(made, read, config.lanes)
+        made = work.made(stage, source.placement, config.lanes)
+        columns = assign_columns(made, work.read(stage.result, stage.out_shape[0]))
         passes = cut_into_passes(stage, source.placement, columns, config, skip_zeros=skip_zeros)
         result = _store_result(stage, passes, count, layout, config)
         maps[stage.result] = result
@@ -546,6 +577,17 @@ def compile_network(
     return compiled
 
 
+def _densities(network: CompressedNetwork) -> dict[str, FloatArray]:
+    """Read what calibration told of each channel: hexadecimal digits, in fifteenths."""
+    known = network.metadata.get("densities", {})
+    if not isinstance(known, Mapping):
+        return {}
+    return {
+        str(name): (np.array([int(digit, 16) for digit in str(digits)]) + 0.25) / 15.25
+        for name, digits in known.items()
+    }
+
+
 def _flattened(stage: Stage) -> Stage:
     outputs = stage.out_shape[0]
     weights = stage.weights.reshape(outputs, -1, 1, 1)
@@ -564,7 +606,7 @@ def _check_widths(network: CompressedNetwork, config: Config) -> None:
     ranges = {"the input": network.input_range}
     limit = 1 << config.weight_bits - 1
     for layer in network.layers:
-        if hasattr(layer, "clip"):
+        if isinstance(layer, WeightedLayer):
             ranges[f"layer {layer.name}"] = layer.clip
             book = np.asarray(layer.codebook)
             if book.size and (book.min() < -limit or book.max() >= limit):

@@ -154,7 +154,7 @@ class Drain(wiring.Component):
         m.d.comb += self.drained.eq((rows_read[0] != 0) & (rows_read[1] != 0))
 
         # Sequence of words: banks in turn; in a position those of the column's channels are sent.
-        bank = Signal()
+        turn = Signal()
         channel = Signal(16)
         last_channel = Signal()
         sent = Signal()
@@ -162,17 +162,17 @@ class Drain(wiring.Component):
         word = Signal(signed(self.config.accumulator_bits))
         next_word = Signal()
         m.d.comb += [
-            arrived.eq(Mux(bank, queues[1].r_rdy, queues[0].r_rdy)),
-            word.eq(Mux(bank, queues[1].r_data, queues[0].r_data)),
-            queues[0].r_en.eq(next_word & ~bank),
-            queues[1].r_en.eq(next_word & bank),
+            arrived.eq(Mux(turn, queues[1].r_rdy, queues[0].r_rdy)),
+            word.eq(Mux(turn, queues[1].r_data, queues[0].r_data)),
+            queues[0].r_en.eq(next_word & ~turn),
+            queues[1].r_en.eq(next_word & turn),
             sent.eq(channel < self.channels),
             last_channel.eq(channel + 1 == self.run.channels),
         ]
         with m.If(next_word):
-            m.d.sync += [bank.eq(~bank), channel.eq(Mux(last_channel, 0, channel + 1))]
+            m.d.sync += [turn.eq(~turn), channel.eq(Mux(last_channel, 0, channel + 1))]
         with m.If(begin):
-            m.d.sync += [bank.eq(0), channel.eq(0)]
+            m.d.sync += [turn.eq(0), channel.eq(0)]
 
         # Output stage: the oldest word and the one from the north, when both are there.
         free = Signal()

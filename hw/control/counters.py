@@ -52,6 +52,13 @@ class Counters(wiring.Component):
         Writes are still to come.
     """
 
+    increments: data.View
+    clear: Signal
+    finished: Signal
+    address: Signal
+    request: stream.Interface
+    busy: Signal
+
     def __init__(self, config: Config) -> None:
         self.config = config
         request = data.StructLayout(

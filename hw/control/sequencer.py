@@ -17,22 +17,12 @@ from thresher.golden.descriptors import (
     Kind,
     Record,
 )
+from thresher.hw.activations.row_reader import segment_write_layout
 from thresher.hw.layouts import record_layout
 
-__all__ = ["Sequencer", "segment_write_layout"]
+__all__ = ["Sequencer"]
 
 _WORD = 64
-
-
-def segment_write_layout(config: Config) -> data.StructLayout:
-    """A write to the segment table of one lane."""
-    return data.StructLayout(
-        {
-            "valid": unsigned(1),
-            "index": unsigned(max(1, (config.segments - 1).bit_length())),
-            "data": record_layout(RUN_SEGMENT),
-        }
-    )
 
 
 class Sequencer(wiring.Component):
@@ -63,6 +53,8 @@ class Sequencer(wiring.Component):
     -------
     start : ``In(1)``
         Begin at the program's first word; the words come on ``words``.
+    halt : ``In(1)``
+        Take no further record.
     words : ``In(stream.Signature(port_bits))``
         The program.
     load, load_lanes : ``Out``
@@ -73,13 +65,33 @@ class Sequencer(wiring.Component):
         Pulses.
     loads_busy, run_busy, drained : ``In(1)``
         Loaders at work; the run at work; nothing left to write.
-    run_finished : ``Out(1)``
-        Pulse: the run in hand is done.
+    run_dispatched, run_finished : ``Out(1)``
+        Pulses: the next run's record is being read; the run in hand is done.
     load_wait : ``Out(1)``
         The array is idle for want of a load.
     busy, done, unknown : ``Out(1)``
         Executing; the program has ended (until the next start); a record of unknown kind.
     """
+
+    start: Signal
+    halt: Signal
+    words: stream.Interface
+    load: data.View
+    load_lanes: Sequence[data.View]
+    load_start: Signal
+    loads_busy: Signal
+    run: data.View
+    run_lanes: Sequence[data.View]
+    segments: Sequence[data.View]
+    run_start: Signal
+    run_busy: Signal
+    run_finished: Signal
+    run_dispatched: Signal
+    drained: Signal
+    load_wait: Signal
+    busy: Signal
+    done: Signal
+    unknown: Signal
 
     def __init__(self, config: Config) -> None:
         self.config = config
