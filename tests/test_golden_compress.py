@@ -323,6 +323,14 @@ def test_compress_names_what_is_wrong() -> None:
         compress(dense, inputs[:0])
     with pytest.raises(DenseError, match=r"inputs must have shape \(n, 2, 12, 12\)"):
         compress(dense, inputs[:, :1])
+    with pytest.raises(DenseError, match="inputs must be integers, not float64"):
+        compress(dense, inputs / 1)
+    with pytest.raises(DenseError, match=r"inputs must be in 0\.\.255, not -\d+\.\.0"):
+        compress(dense, -inputs)
+    with pytest.raises(DenseError, match=r"layer 'c1': weight_bits must be in 2\.\.9, not 12"):
+        compress(dense, inputs, weight_bits=12)
+    with pytest.raises(DenseError, match="layer 'c1': percentile must be above 0"):
+        compress(dense, inputs, percentile=0)
 
 
 # --- dense files -----------------------------------------------------------------------------

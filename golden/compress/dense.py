@@ -192,12 +192,18 @@ class DenseNetwork:
         Raises
         ------
         DenseError
-            If the shape is not the network's, or there is no input.
+            If they are not integers in the network's range, the shape is not the network's, or
+            there is no input.
         """
         x = np.asarray(inputs)
+        if not np.issubdtype(x.dtype, np.integer):
+            raise DenseError(f"inputs must be integers, not {x.dtype}")
         if x.ndim != 4 or x.shape[1:] != self.input_shape or not len(x):
             shape = ", ".join(map(str, self.input_shape))
             raise DenseError(f"inputs must have shape (n, {shape}), n at least 1, not {x.shape}")
+        low, high = self.input_range
+        if x.min() < low or x.max() > high:
+            raise DenseError(f"inputs must be in {low}..{high}, not {x.min()}..{x.max()}")
         return x * self.input_scale
 
     def run(self, inputs: npt.ArrayLike) -> dict[str, FloatArray]:

@@ -109,14 +109,17 @@ def compress(
         try:
             pruned = prune_to_density(layer.weight, kept) if kept != 1 else layer.weight
             shared = share(pruned, int(_of(entries, layer.name, 32)))
+            indices, codebook, weight_step = quantise_codebook(shared, weight_bits)
         except ValueError as error:
             raise DenseError(f"layer {layer.name!r}: {error}") from None
-        indices, codebook, weight_step = quantise_codebook(shared, weight_bits)
         # The layer as it will be: the next layers' steps follow from what they will really see.
         x = DenseLayer(**{**vars(layer), "weight": codebook[indices] * weight_step}).run(x)
         top = UNSIGNED[1] if layer.relu else SIGNED_TOP
         is_last = layer is dense.layers[-1]
-        out_step = activation_step(x, top, 100.0 if is_last else percentile)
+        try:
+            out_step = activation_step(x, top, 100.0 if is_last else percentile)
+        except ValueError as error:
+            raise DenseError(f"layer {layer.name!r}: {error}") from None
         layers.append(
             _weighted_layer(layer, source, indices, codebook, (weight_step * step, out_step))
         )
