@@ -15,6 +15,7 @@ from thresher.golden.compiler.passes import Pass, Taps, cut_into_passes
 from thresher.golden.compiler.predict import predict_counters
 from thresher.golden.compiler.stages import Stage, stages_of
 from thresher.golden.config import Config, Skip
+from thresher.golden.densities import densities_of
 from thresher.golden.descriptors import (
     COUNTERS,
     LOAD,
@@ -531,7 +532,7 @@ def compile_network(
         stages[0] = _flattened(stages[0])
         values = values.reshape(count, -1, 1, 1)
 
-    work = _Work(stages, _densities(network), skip)
+    work = _Work(stages, densities_of(network), skip)
     all_passes: list[Pass] = []
     for stage in stages:
         if stage.source not in maps:
@@ -575,17 +576,6 @@ def compile_network(
     stored = {"input": values, **inference.outputs}
     compiled.expected_counters = predict_counters(all_passes, maps, stored, config, skip)
     return compiled
-
-
-def _densities(network: CompressedNetwork) -> dict[str, FloatArray]:
-    """Read what calibration told of each channel: hexadecimal digits, in fifteenths."""
-    known = network.metadata.get("densities", {})
-    if not isinstance(known, Mapping):
-        return {}
-    return {
-        str(name): (np.array([int(digit, 16) for digit in str(digits)]) + 0.25) / 15.25
-        for name, digits in known.items()
-    }
 
 
 def _flattened(stage: Stage) -> Stage:

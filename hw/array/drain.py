@@ -16,7 +16,7 @@ from thresher.hw.layouts import record_layout
 
 __all__ = ["Drain"]
 
-QUEUE_DEPTH = 4  # the word being read, one that is asked for, and two for a stall between them
+QUEUE_DEPTH = 16  # what a LUT RAM holds at least; long enough to outlast a burst of additions
 
 
 class Drain(wiring.Component):
