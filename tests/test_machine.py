@@ -1,0 +1,176 @@
+"""Whole networks on the hardware: every value of every stored layer, every predicted counter."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from thresher.golden.builtin import mnist_digits, resolve_network
+from thresher.golden.compiler import compile_network
+from thresher.golden.config import Config, MultiplierKind, Skip
+from thresher.golden.errors import ThresherError
+from thresher.golden.network import CompressedNetwork
+from thresher.golden.random_network import random_inputs, random_network
+from thresher.sim.compare import compare_counters, compare_values
+from thresher.sim.machine import run_machine
+from thresher.sim.run import simulate
+
+pytestmark = pytest.mark.cocotb
+
+# A build each: stores so small that layers take several passes, and the sizes of the LeNets.
+SMALL = {"group_depth": 512, "pool_depth": 128, "channel_depth": 16, "fifo_depth": 2}
+ONE_LANE = Config(lanes=1, tap_depth=512, accumulator_depth=128, **SMALL)
+CONFIGS = {
+    "1-small": ONE_LANE,
+    **{f"2-{kind}": Config(lanes=2, multiplier=kind) for kind in MultiplierKind},
+    **{f"4-{kind}": Config(lanes=4, multiplier=kind) for kind in MultiplierKind},
+}
+SLOW_CONFIGS = {
+    "2-small": Config(lanes=2, tap_depth=256, accumulator_depth=64, run_bits=2, **SMALL),
+    "4-small": Config(lanes=4, multiplier="shift", tap_depth=128, accumulator_depth=64, **SMALL),
+    "8": Config(lanes=8),
+    "16": Config(lanes=16),
+}
+COUNTS = {"1-small": 16, "2-exact": 16, "4-exact": 16, "2-shift": 6, "2-shift1": 6, "2-lut": 6}
+SLOW_COUNTS = {"2-small": 40, "4-small": 40, "4-shift1": 10, "4-lut": 10, "8": 8, "16": 2}
+SIZES_16 = {"layers": 2, "channels": 20, "size": 6}
+LENETS = ("lenet-300-100", "lenet-5")
+
+
+def check(
+    network: CompressedNetwork,
+    inputs: npt.NDArray[np.integer],
+    config: Config,
+    skip: Skip,
+    *,
+    keep_layers: bool = False,
+    simulator: str = "verilator",
+    latency: int = 4,
+    stall: int = 0,
+) -> None:
+    """Run a network; every value that it stores and every counter that can be known must agree."""
+    program = compile_network(network, config, inputs, skip, keep_layers=keep_layers)
+    result = run_machine(
+        config,
+        program.image,
+        program.program,
+        simulator=simulator,
+        timeout_cycles=20_000_000,
+        latency=latency,
+        stall=stall,
+    )
+    assert result.error is None
+    outputs = program.decode_outputs(result.memory)
+    assert network.output in outputs
+    if keep_layers:
+        assert set(outputs) == {layer.name for layer in network.layers}
+    values = compare_values(program.inference.outputs, outputs)
+    assert values.first is None
+    assert values.values_compared > 0
+    layers = [part.stage.name for part in program.passes]
+    counters = program.counters(result.memory)
+    compared = compare_counters(program.expected_counters, counters, layers)
+    assert compared.first is None
+    assert compared.counters_compared >= 5 * len(program.passes)
+
+
+def check_random(config: Config, seed: int, **sizes: int) -> None:
+    """Check a random network on random inputs, in a random mode, with a random memory."""
+    rng = np.random.default_rng(seed)
+    while True:
+        network = random_network(rng, weight_bits=config.weight_bits, **sizes)
+        inputs = random_inputs(rng, network, int(rng.integers(1, 4)))
+        skip = list(Skip)[rng.integers(len(Skip))]
+        keep = bool(rng.integers(2))
+        latency, stall = int(rng.choice([1, 2, 4, 20, 63])), int(rng.choice([0, 60, 200]))
+        try:
+            compile_network(network, config, inputs, skip, keep_layers=keep)
+        except ValueError as error:  # does not fit so small a machine
+            assert "does not fit" in str(error)  # noqa: PT017  # the others are tried
+            continue
+        break
+    check(network, inputs, config, skip, keep_layers=keep, latency=latency, stall=stall)
+
+
+def digits(count: int) -> npt.NDArray[np.int64]:
+    """Return the first digits of MNIST's test set."""
+    images, _ = mnist_digits(f"mnist:0-{count - 1}")
+    return images.astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), [(name, seed) for name, count in COUNTS.items() for seed in range(count)]
+)
+def test_random_network_equals_golden(name: str, seed: int) -> None:
+    check_random(CONFIGS[name], 1000 * list(CONFIGS).index(name) + seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "seed"), [(name, seed) for name, count in SLOW_COUNTS.items() for seed in range(count)]
+)
+def test_more_random_networks_equal_golden(name: str, seed: int) -> None:
+    config = (CONFIGS | SLOW_CONFIGS)[name]
+    check_random(config, 20_000 + seed, **(SIZES_16 if config.lanes == 16 else {}))
+
+
+# Each mode on exact multipliers, each other multiplier, both numbers of lanes.
+_CHOSEN = [
+    *((f"{2 if skip in {Skip.NONE, Skip.WEIGHTS} else 4}-exact", skip) for skip in Skip),
+    ("2-exact", Skip.BOTH),
+    ("2-shift", Skip.ACTIVATIONS),
+    ("2-shift1", Skip.BOTH),
+    ("2-lut", Skip.GATE),
+]
+
+
+@pytest.mark.parametrize("name", LENETS)
+@pytest.mark.parametrize(("machine", "skip"), _CHOSEN)
+def test_lenet_equals_golden(name: str, machine: str, skip: Skip) -> None:
+    check(resolve_network(name), digits(1), CONFIGS[machine], skip)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LENETS)
+@pytest.mark.parametrize("keep_layers", [False, True])
+@pytest.mark.parametrize("skip", list(Skip))
+@pytest.mark.parametrize("machine", [name for name in CONFIGS if name != "1-small"])
+def test_lenet_in_every_way_equals_golden(
+    name: str, machine: str, skip: Skip, keep_layers: bool
+) -> None:
+    check(resolve_network(name), digits(2), CONFIGS[machine], skip, keep_layers=keep_layers)
+
+
+@pytest.mark.parametrize("name", LENETS)
+def test_zero_skipping_keeps_three_quarters_of_the_multipliers_busy(name: str) -> None:
+    config = Config(lanes=4)
+    run = simulate(resolve_network(name), digits(10), config, Skip.BOTH, every_layer=False)
+    assert run.comparison is not None
+    assert run.comparison.first is None
+    assert run.report["efficiency"] >= 0.75
+
+
+def tiny_network() -> tuple[CompressedNetwork, npt.NDArray[np.int64]]:
+    """Return a network of a few hundred multiplications, with inputs."""
+    rng = np.random.default_rng(96)
+    network = random_network(rng, layers=3, channels=3, size=5)
+    return network, random_inputs(rng, network, 2)
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus is not installed")
+def test_network_under_icarus_equals_golden() -> None:
+    check(*tiny_network(), ONE_LANE, Skip.BOTH, keep_layers=True, simulator="icarus", stall=60)
+
+
+def test_network_under_the_simulator_of_amaranth_equals_golden() -> None:
+    check(*tiny_network(), ONE_LANE, Skip.BOTH, keep_layers=True, simulator="amaranth", stall=60)
+
+
+def test_machine_that_gets_no_time_is_given_up() -> None:
+    network, inputs = tiny_network()
+    program = compile_network(network, ONE_LANE, inputs)
+    with pytest.raises(ThresherError, match="did not finish in 50 cycles"):
+        run_machine(ONE_LANE, program.image, program.program, timeout_cycles=50)
