@@ -102,6 +102,7 @@ def lint(sources: list[Path], verilator: Path) -> None:
 def describe(config: Config, machine: wiring.Component | None = None) -> dict[str, Any]:
     """Return every port, parameter and descriptor field of a machine."""
     machine = machine or Accelerator(config)
+    machine._MustUse__silence = True  # Amaranth's warning: it may be described and not elaborated
     records = (LOAD, LOAD_LANE, RUN, RUN_LANE, RUN_SEGMENT)
     return {
         "module": TOP,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import loads as parse_json
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def generate(
         progress("generate the machine")
         verilator = verilator_program() if lint else None
         files = generating.generate(config, output, split=split, verilator=verilator)
-    write_json(json, generating.describe(config))
+    write_json(json, parse_json((output / "thresher.json").read_text()))
     if str(json) != "-":
         for path in files:
             print(f"{path}  {path.stat().st_size:,} bytes")
