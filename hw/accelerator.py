@@ -21,6 +21,7 @@ from thresher.hw.memory.arbiter import Arbiter
 from thresher.hw.memory.stream_fetcher import StreamFetcher
 from thresher.hw.output.pooler import Pooler
 from thresher.hw.output.requantiser import Requantiser
+from thresher.hw.parts import place
 from thresher.hw.weights.weight_loader import WeightLoader
 
 __all__ = ["Accelerator"]
@@ -99,7 +100,7 @@ class Accelerator(wiring.Component):
 
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.counters = counters = Counters(config)
-        m.submodules.program_fetcher = program_fetcher = StreamFetcher(config)
+        program_fetcher = StreamFetcher(config)
         m.submodules.array = array = Array(config)
         m.submodules.arbiter = arbiter = Arbiter(
             config, readers=2 * config.lanes + 1, writers=config.lanes + 1
@@ -114,6 +115,7 @@ class Accelerator(wiring.Component):
         encoders = [RLCEncoder(config) for _ in lanes]
         writers = [RowWriter(config) for _ in lanes]
         named: dict[str, Sequence[wiring.Component]] = {
+            "program_fetcher": [program_fetcher],
             "weight_fetcher": fetchers,
             "weight_loader": loaders,
             "row_reader": readers,
@@ -126,7 +128,7 @@ class Accelerator(wiring.Component):
         }
         for name, parts in named.items():
             for lane, component in enumerate(parts):
-                m.submodules[f"{name}_{lane}"] = component
+                place(m, f"{name}_{lane}", component, platform)
 
         # Memory: lanes, weights, program; results, counters.
         connect(m, wiring.flipped(self.request), arbiter.request)

@@ -1,8 +1,9 @@
 """Turn a component into readable Verilog.
 
-Amaranth's own elaboration gives RTLIL with a module for each instance. Identical modules are
-merged, and Yosys (the native library of the ``pyosys`` wheel, in a child process since it ends
-badly inside a process that goes on) writes the Verilog.
+Amaranth's own elaboration gives RTLIL with a module for each instance, but for the parts of a
+:class:`~thresher.hw.parts.PartLibrary`. Identical modules are merged, and Yosys (the native
+library of the ``pyosys`` wheel, in a child process since it ends badly inside a process that goes
+on) writes the Verilog.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 from amaranth.back import rtlil  # type: ignore[attr-defined]  # the stubs leave it out
 from amaranth.lib import wiring
+
+from thresher.hw.parts import PartLibrary
 
 __all__ = ["merge_identical_modules", "split_modules", "to_verilog"]
 
@@ -59,8 +62,13 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     RuntimeError
         If Yosys fails; the message ends with what it wrote.
     """
+    library = PartLibrary()
     with _empty_memories():
-        text = rtlil.convert(component, name=name, emit_src=False)
+        texts = [rtlil.convert(component, name=name, platform=library, emit_src=False)]
+        while len(texts) <= len(library.kinds):  # a kind may have parts of its own
+            kind, part = list(library.kinds.items())[len(texts) - 1]
+            texts.append(rtlil.convert(part, name=kind, platform=library, emit_src=False))
+    text = "\n".join(texts)
     text = merge_identical_modules(text)
     with tempfile.TemporaryDirectory(prefix="thresher-") as folder:
         source, target = Path(folder, "in.il"), Path(folder, "out.v")

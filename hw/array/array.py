@@ -15,6 +15,7 @@ from thresher.hw.layouts import (
     tap_write_layout,
     token_layout,
 )
+from thresher.hw.parts import place
 
 __all__ = ["Array"]
 
@@ -115,7 +116,7 @@ class Array(wiring.Component):
         for row in lanes:
             for column in lanes:
                 element = pe[row][column]
-                m.submodules[f"pe_{row}_{column}"] = element
+                place(m, f"pe_{row}_{column}", element, platform)
 
                 # Neighbours or edges.
                 if column == 0:
