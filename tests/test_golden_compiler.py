@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
+from program_records import program_records
 
 from thresher.golden.codes.weights import ColumnLoad, decode_column
-from thresher.golden.compiler import FitError, Program, compile_network
+from thresher.golden.compiler import FitError, compile_network
 from thresher.golden.config import Config, Skip
-from thresher.golden.descriptors import LOAD, LOAD_LANE, RUN, RUN_LANE, RUN_SEGMENT, Kind, Record
+from thresher.golden.descriptors import Kind
 from thresher.golden.network import CompressedNetwork
 from thresher.golden.random_network import random_inputs, random_network
 
 SEEDS = range(6)
-
-
-def _unpack(record: Record, words: list[int]) -> dict[str, int]:
-    values = {}
-    for fields, word in zip(record.words, words, strict=True):
-        at = 0
-        for field in fields:
-            value = word >> at & ((1 << field.bits) - 1)
-            negative = field.signed and value >> field.bits - 1
-            values[field.name] = value - (1 << field.bits) if negative else value
-            at += field.bits
-    return values
-
-
-def _records(program: Program) -> Iterator[tuple[dict[str, int], list[dict[str, int]]]]:
-    """Walk the descriptors of an image as the sequencer does."""
-    size = program.config.port_bits // 8
-    content = program.image[program.program :].tobytes()
-    words = []
-    for at in range(0, len(content), size):
-        word = int.from_bytes(content[at : at + size], "big")
-        words += [word >> 64 * k & (1 << 64) - 1 for k in range(size // 8)]
-    at = 0
-
-    def take(record: Record) -> dict[str, int]:
-        nonlocal at
-        at += len(record.words)
-        return _unpack(record, words[at - len(record.words) : at])
-
-    while words[at] & 3 != Kind.END:
-        if words[at] & 3 == Kind.LOAD:
-            head = take(LOAD)
-            yield head, [take(LOAD_LANE) for _ in range(program.config.lanes)]
-        else:
-            head = take(RUN)
-            lanes = []
-            for _ in range(program.config.lanes):
-                lane = take(RUN_LANE)
-                lanes.append(lane)
-                for _ in range(lane["segments"]):
-                    take(RUN_SEGMENT)
-            yield head, lanes
 
 
 def _network(seed: int) -> tuple[CompressedNetwork, np.ndarray]:
@@ -71,9 +28,9 @@ def test_every_weight_is_in_one_tap_store(seed: int, lanes: int) -> None:
     network, inputs = _network(seed)
     config = Config(lanes=lanes)
     program = compile_network(network, config, inputs, Skip.BOTH)
-    loads = [record for record in _records(program) if record[0]["kind"] == Kind.LOAD]
+    loads = [record for record in program_records(program) if record[1]["kind"] == Kind.LOAD]
     assert len(loads) == len(program.passes)
-    for (head, columns), part in zip(loads, program.passes, strict=True):
+    for (_, head, columns), part in zip(loads, program.passes, strict=True):
         weights = part.stage.codebook[part.taps.index]
         for number, column in enumerate(columns):
             words = program.image[column["address"] : column["address"] + column["words"]]
@@ -93,7 +50,7 @@ def test_loads_never_wait_for_a_run_behind_them(seed: int) -> None:
     network, inputs = _network(seed)
     program = compile_network(network, Config(lanes=2, tap_depth=512), inputs, Skip.NONE)
     loads = runs = 0
-    for head, _ in _records(program):
+    for _, head, _ in program_records(program):
         if head["kind"] == Kind.LOAD:
             assert head["needs"] <= runs
             loads += 1
