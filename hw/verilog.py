@@ -29,7 +29,7 @@ _CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
 _PORT = re.compile(r" (input|output|inout) \d+ ")
 _NAMELESS = re.compile(r"\\port\$\d+\$(\d+)")
 _MEMORY = re.compile(r"(?m)^  reg (?:\[\d+:0\] )?(\w+ |\\\S+ )\[(\d+):0\];\n")
-_TRIGGER = re.compile(r"reg (\\\$process\$\d+ ) = 0;")
+_TRIGGER = re.compile(r"(?m)^  reg (\\\$process\$\d+ ) = 0;$")
 _SOURCE = re.compile(r"^\s*attribute \\src [^\n]*\n", re.M)
 
 # Run with the paths of the RTLIL to read and of the Verilog to write. Yosys' attributes that
@@ -86,10 +86,18 @@ def to_verilog(component: wiring.Component, name: str) -> str:
         verilog = target.read_text()
     # Yosys numbers its helper signals by its own source line: cut that, it says nothing.
     verilog = re.sub(r"\$auto\$verilog_backend\.cc:\d+:dump_module", "$process", verilog)
-    # The trigger that starts each process at time 0 must change after the processes wait for it,
-    # or Icarus never runs those whose inputs are all constant.
-    verilog = _TRIGGER.sub(r"reg \1; initial #0 \1 = 0;", verilog)
+    verilog = re.sub(r"(?ms)^module .*?^endmodule$", _start_processes, verilog)
     return _MEMORY.sub(_clear_memory, verilog)
+
+
+def _start_processes(module: re.Match[str]) -> str:
+    """Let Icarus run each process at time 0: its trigger must change after the process waits."""
+    triggers = _TRIGGER.findall(module[0])
+    if not triggers:
+        return module[0]
+    changes = "".join(f"    {name}= 1;\n" for name in triggers)
+    start = f"`ifdef __ICARUS__\n  initial #0 begin\n{changes}  end\n`endif\n"
+    return f"{module[0].removesuffix('endmodule')}{start}endmodule"
 
 
 @contextlib.contextmanager

@@ -39,8 +39,11 @@ module bench #(
   reg [31:0] lane  /* verilator public_flat_rw */ = 0;
   reg [31:0] position  /* verilator public_flat_rw */ = 0;
 
-  // The machine
+  // The machine. Its inputs are registers that only the clock changes: were Python's signals its
+  // inputs, Verilator would evaluate all that depends on them once more in every cycle.
   reg clk = 0;
+  reg machine_rst = 1;
+  reg [ADDRESS_BITS-1:0] machine_program = 0;
   reg start = 0;
   reg stall = 0;
   wire request_valid, response_ready, ready, done, error;
@@ -55,9 +58,9 @@ module bench #(
 
   thresher machine (
       .clk(clk),
-      .rst(rst),
+      .rst(machine_rst),
       .start(start),
-      .\program (program_address[ADDRESS_BITS-1:0]),
+      .\program (machine_program),
       .ready(ready),
       .done(done),
       .error(error),
@@ -99,9 +102,14 @@ module bench #(
   end
 
   always @(posedge clk) begin
+    machine_rst <= rst;
+    machine_program <= program_address[ADDRESS_BITS-1:0];
+  end
+
+  always @(posedge clk) begin
     now <= now + 6'd1;
-    line_valid[now] <= request_valid && request_ready && !write && !rst;
-    if (request_valid && request_ready && !rst) begin
+    line_valid[now] <= request_valid && request_ready && !write && !machine_rst;
+    if (request_valid && request_ready && !machine_rst) begin
       if (!in_range || (write && !in_image)) begin
         outside <= 1;
         bad_address <= address;
@@ -110,13 +118,13 @@ module bench #(
     end
     // A latency of one is a response on the next edge: it cannot go through the ring.
     if (latency == 6'd1) begin
-      response_valid <= request_valid && request_ready && !write && !rst;
+      response_valid <= request_valid && request_ready && !write && !machine_rst;
       response <= word;
     end else begin
       response_valid <= line_valid[due];
       response <= line[due];
     end
-    if (response_valid && !response_ready && !rst) refused <= 1;
+    if (response_valid && !response_ready && !machine_rst) refused <= 1;
     if (stalls != 0) begin
       noise <= {noise[30:0], noise[31] ^ noise[21] ^ noise[1] ^ noise[0]};
       stall <= noise[7:0] < stalls;
