@@ -52,7 +52,7 @@ _MAKE_VARIABLES = {
     "CFG_CXXFLAGS_STD": "-std=gnu++20",  # coroutines, for --timing
     "CFG_LDLIBS_THREADS": "-pthread",
     "PYTHON3": sys.executable,  # `python` in the wheel, which may not exist
-    "OPT_FAST": "-O1",  # the best trade of build time and speed that was measured
+    "OPT_FAST": "-O2",  # the best trade of build time and speed that was measured
 }
 
 

@@ -17,6 +17,7 @@ from thresher.golden.compress.quantise import (
     quantise_factor,
 )
 from thresher.golden.compress.share import share
+from thresher.golden.densities import with_densities
 from thresher.golden.network import (
     AveragePool,
     CompressedNetwork,
@@ -84,7 +85,8 @@ def compress(
     Returns
     -------
     network
-        Hidden ReLU layers have outputs in 0..255, the others in -256..255; one scale a layer.
+        Hidden ReLU layers have outputs in 0..255, the others in -256..255; one scale a layer. Its
+        metadata has the densities of the calibration samples.
 
     Raises
     ------
@@ -124,13 +126,14 @@ def compress(
             _weighted_layer(layer, source, indices, codebook, (weight_step * step, out_step))
         )
         step, source = out_step, layer.name
-    return CompressedNetwork(
+    network = CompressedNetwork(
         name=dense.name,
         input_shape=dense.input_shape,
         input_range=dense.input_range,
         layers=tuple(layers),
         metadata=dict(metadata or {}),
     )
+    return with_densities(network, calibration)
 
 
 def funnel(network: CompressedNetwork) -> list[Stage]:
