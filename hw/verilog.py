@@ -28,8 +28,9 @@ _MODULE = re.compile(r"((?:^attribute [^\n]*\n)*)^module (\S+)\n(.*?)^end\n", re
 _CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
 _PORT = re.compile(r" (input|output|inout) \d+ ")
 _NAMELESS = re.compile(r"\\port\$\d+\$(\d+)")
-_MEMORY = re.compile(r"(?m)^  reg (?:\[\d+:0\] )?(\w+ |\\\S+ )\[(\d+):0\];\n")
+_MEMORY = re.compile(r"(?m)^  reg (?:\[\d+:0\] )?(\w+ |\\\S+ ) ?\[(\d+):0\];\n")
 _TRIGGER = re.compile(r"(?m)^  reg (\\\$process\$\d+ ) = 0;$")
+_SHORT_PROCESS = re.compile(r"(?m)^  always @\*\n    ([^;\n]*;)$")
 _SOURCE = re.compile(r"^\s*attribute \\src [^\n]*\n", re.M)
 
 # Run with the paths of the RTLIL to read and of the Verilog to write. Yosys' attributes that
@@ -92,12 +93,19 @@ def to_verilog(component: wiring.Component, name: str) -> str:
 
 def _start_processes(module: re.Match[str]) -> str:
     """Let Icarus run each process at time 0: its trigger must change after the process waits."""
-    triggers = _TRIGGER.findall(module[0])
+    text = module[0]
+    if _SHORT_PROCESS.search(text):  # drives a part of a signal, and has no trigger of its own
+        if not _TRIGGER.search(text):
+            text = text.replace(";\n", ";\n  reg \\$process$0  = 0;\n", 1)
+        trigger = _TRIGGER.findall(text)[0]
+        start = f"  always @* begin\n    if ({trigger}) begin end\n    "
+        text = _SHORT_PROCESS.sub(lambda process: f"{start}{process[1]}\n  end", text)
+    triggers = _TRIGGER.findall(text)
     if not triggers:
-        return module[0]
+        return text
     changes = "".join(f"    {name}= 1;\n" for name in triggers)
     start = f"`ifdef __ICARUS__\n  initial #0 begin\n{changes}  end\n`endif\n"
-    return f"{module[0].removesuffix('endmodule')}{start}endmodule"
+    return f"{text.removesuffix('endmodule')}{start}endmodule"
 
 
 @contextlib.contextmanager
