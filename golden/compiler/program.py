@@ -232,17 +232,23 @@ class _Work:
     """Work of a stage's taps: how often each is walked, as far as is known."""
 
     def __init__(
-        self, stages: list[Stage], densities: Mapping[str, FloatArray], skip: Skip
+        self,
+        stages: list[Stage],
+        aliases: Mapping[str, str],
+        densities: Mapping[str, FloatArray],
+        skip: Skip,
     ) -> None:
-        self.stages, self.skip = stages, skip
+        self.stages, self.aliases, self.skip = stages, aliases, skip
         self.densities = densities if skip.skips_activations else {}
 
     def _density(self, stage: Stage) -> FloatArray:
         """Return the share of activations that are not zero, of each input channel."""
-        known = self.densities.get(stage.source)
-        if known is None or len(known) != stage.in_shape[0]:
-            return np.ones(stage.in_shape[0])
-        return known
+        views = [view for view, name in self.aliases.items() if name == stage.source]
+        for name in (stage.source, *views):
+            known = self.densities.get(name, np.zeros(0))
+            if known.size == stage.in_shape[0]:
+                return known
+        return np.ones(stage.in_shape[0])
 
     def made(self, stage: Stage, placement: Placement, lanes: int) -> FloatArray:
         """Return the work of each output channel in each row, shape (outputs, lanes)."""
@@ -532,7 +538,7 @@ def compile_network(
         stages[0] = _flattened(stages[0])
         values = values.reshape(count, -1, 1, 1)
 
-    work = _Work(stages, densities_of(network), skip)
+    work = _Work(stages, aliases, densities_of(network), skip)
     all_passes: list[Pass] = []
     for stage in stages:
         if stage.source not in maps:
