@@ -61,9 +61,9 @@ class Pass:
         Output rows that the accumulators hold.
     groups
         Start pointers of each lane, less the closing one.
-    rows, column_of, position, index
-        Parallel arrays: row and column of each tap's processing element, its position there
-        (group x N + n), its codebook index; sorted by column, row, position.
+    taps, rows, column_of, position
+        Parallel arrays: the taps, row and column of each one's processing element, its position
+        there (group x N + n); sorted by column, row, position.
     """
 
     stage: Stage
