@@ -6,6 +6,7 @@ It never hangs, and never writes anywhere but where its results and counters bel
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -190,7 +191,7 @@ def test_a_record_of_unknown_kind_is_named(record: int) -> None:
     ],
 )
 def test_a_network_that_does_not_fit_names_the_store(store: str, parameter: str) -> None:
-    config = Config(lanes=1, **{parameter: 16})
+    config = replace(Config(lanes=1), **{parameter: 16})
     pattern = re.compile(
         rf"layer \w+ does not fit: the {store} store needs \d+ words and {parameter} is 16; "
         rf"raise {parameter} or use more lanes"
