@@ -74,7 +74,7 @@ class Config:
     port_bits
         Width of a memory word: 64, 128 or 256. 0 chooses 64 up to P = 4, 128 at 8, 256 at 16.
     address_bits
-        Width of a memory address, in words; 8 to 32.
+        Width of a memory address, in words; 8 to 28.
     tap_depth, group_depth, accumulator_depth, fifo_depth
         Words of a processing element's tap store, start-pointer store, accumulators, token FIFO.
         Powers of two. 0 chooses a default by P for the first three.
@@ -128,7 +128,7 @@ class Config:
             "run_bits": (1, 16),
             "weight_run_bits": (1, 8),
             "code_bits": (4, 15),
-            "address_bits": (8, 32),
+            "address_bits": (8, 28),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)

@@ -224,8 +224,8 @@ RUN_SEGMENT = Record(
     "run_segment",
     (
         (
-            Field("address", 32, "header of the segment's first row, of the first input"),
-            Field("channels", 12, "channels of the segment"),
+            Field("address", 28, "header of the segment's first row, of the first input"),
+            Field("channels", 16, "channels of the segment"),
             Field("pitch", 20, "words from one input's segment to the next input's"),
         ),
     ),

@@ -75,12 +75,31 @@ def generate(
         if verilator is not None:
             lint([Path(folder, name) for name in sources], verilator)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for name in files:
-                shutil.copy(Path(folder, name), directory / name)
+            _deliver(Path(folder), directory, list(files))
         except OSError as error:
-            raise ThresherError(f"{directory} cannot be written: {error.strerror}") from error
+            raise ThresherError(
+                f"{directory} cannot be written ({error.strerror}): give another folder (-o)"
+            ) from error
     return [directory / name for name in files]
+
+
+def _deliver(source: Path, directory: Path, names: list[str]) -> None:
+    """Copy files, all or none; those of an earlier machine that this one has not are removed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    parts = {name: directory / f".{name}.{os.getpid()}.part" for name in names}
+    try:
+        for name, part in parts.items():
+            shutil.copy(source / name, part)
+        listing = directory / "thresher.f"
+        earlier = listing.read_text().split() if listing.is_file() else []
+        for name in {*earlier, "thresher.v", "thresher.f"} - set(names):
+            if Path(name).name == name and Path(name).suffix in {".v", ".f"}:
+                (directory / name).unlink(missing_ok=True)
+        for name, part in parts.items():
+            part.replace(directory / name)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def lint(sources: list[Path], verilator: Path) -> None:

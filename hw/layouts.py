@@ -104,8 +104,8 @@ def row_word_layout(config: Config) -> data.StructLayout:
     return data.StructLayout(
         {
             **dict(word_layout(config).members),
-            "channels": unsigned(12),
-            "first_channel": unsigned(12),
+            "channels": unsigned(16),
+            "first_channel": unsigned(16),
         }
     )
 
@@ -115,7 +115,7 @@ def activation_layout(config: Config) -> data.StructLayout:
     return data.StructLayout(
         {
             "value": signed(config.activation_bits),
-            "channel": unsigned(12),
+            "channel": unsigned(16),
             "step": unsigned(1),
             "hit": unsigned(1),
             "last": unsigned(1),

@@ -91,7 +91,7 @@ def code_lengths(frequencies: npt.ArrayLike, limit: int) -> Int64Array:
     lengths = np.zeros(counts.size, dtype=np.int64)
     used = np.flatnonzero(counts)
     if used.size > 1 << limit:
-        raise ValueError(f"{used.size} symbols do not fit codes of {limit} bits")
+        raise ValueError(f"{used.size} symbols do not fit codes of {limit} bits; raise code_bits")
     if used.size <= 1:
         lengths[used] = 1
         return lengths

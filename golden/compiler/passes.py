@@ -191,7 +191,7 @@ def cut_into_passes(
     # One row more than needed lets a row drain while the next accumulates.
     roomy = config.accumulator_depth // ((rows_needed + 1) * out_width)
     limit = roomy or config.accumulator_depth // (rows_needed * out_width)
-    limit = min(limit, config.channel_depth)
+    limit = min(limit, config.channel_depth, (1 << 12) - 1)
     if stage.pooling.kind is not Pool.NONE:
         live = -(-stage.pooling.kernel[0] // stage.pooling.stride[0])
         pooled = stage.pooling.shape[1] * min(live, stage.pooling.shape[0])

@@ -531,7 +531,7 @@ def compile_network(
     values = values.astype(np.int64)
     first = stages[0]
     whole = first.weights.shape[2:] == first.in_shape[1:] and first.out_shape[1:] == (1, 1)
-    linear_first = whole and first.padding == (0, 0)
+    linear_first = whole and first.padding == (0, 0) and first.weights[0].size < 1 << 16
     readers_of_input = [stage for stage in stages if stage.source == "input"]
     if linear_first and stages[0].pooling.kind is Pool.NONE and len(readers_of_input) == 1:
         # Each value of the input is a channel of its own: nothing but layout.

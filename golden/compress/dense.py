@@ -29,6 +29,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -236,14 +237,23 @@ def load_dense(path: str | PathLike[str]) -> DenseNetwork:
     """
     path = Path(path)
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        data = path.read_bytes()
+        if data[:2] != b"PK":
+            raise DenseError(
+                f"{path} is not an .npz file: write weights and architecture with numpy.savez"
+            )
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DenseError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except DenseError:
+        raise
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise DenseError(f"{path} cannot be read as an .npz file: {error}") from None
     if "architecture" not in arrays:
-        raise DenseError("there is no array 'architecture'")
+        raise DenseError(
+            f"{path} has no array 'architecture': add the layers as JSON, as golden.compress.dense says"
+        )
     try:
         architecture = json.loads(str(arrays.pop("architecture")))
     except json.JSONDecodeError as error:

@@ -103,10 +103,10 @@ class RLCDecoder(wiring.Component):
         final_word = Signal()
         fill = Signal()  # no pair is left, the rest of the row is zeros
         fresh = Signal(init=1)  # the next word begins a visit
-        first = Signal(12)
-        channels = Signal(12)
-        end = Signal(13)
-        place = Signal(13)  # channel of the next element; ``end`` if it is at the next x
+        first = Signal(16)
+        channels = Signal(16)
+        end = Signal(17)
+        place = Signal(17)  # channel of the next element; ``end`` if it is at the next x
         steps_left = Signal(12)
 
         # Where the present pair lands: at this x, at the next one, or farther.
@@ -118,7 +118,7 @@ class RLCDecoder(wiring.Component):
         step = Signal()
         past = Signal()
         lands = Signal()
-        landing = Signal(13)
+        landing = Signal(17)
         empty_row = Signal()
         m.d.comb += [
             value.eq(pairs[fmt.run_bits : fmt.pair_bits]),

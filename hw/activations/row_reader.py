@@ -132,7 +132,7 @@ class RowReader(wiring.Component):
         burst_layout = data.StructLayout(
             {"count": 20, "header": 1, "segment": self.segment.index.shape()}
         )
-        visit_layout = data.StructLayout({"count": 20, "channels": 12, "first_channel": 12})
+        visit_layout = data.StructLayout({"count": 20, "channels": 16, "first_channel": 16})
         m.submodules.bursts = bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * _VISITS)
         m.submodules.visits = visits = fifo.SyncFIFO(width=visit_layout.size, depth=_VISITS)
         m.submodules.words = words = fifo.SyncFIFO(width=self.config.port_bits, depth=_WORDS)
@@ -152,7 +152,7 @@ class RowReader(wiring.Component):
         row = Signal(12)
         inputs = Signal(16)
         headers_only = Signal()  # an input begins: the first header of each segment
-        first_channel = Signal(12)
+        first_channel = Signal(16)
         base = Signal(address_bits)
         address = Signal(address_bits)
         left = Signal(21)  # requests of the burst
