@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from thresher.scripts.options import JsonFile, progress_bar, write_json
+from thresher.scripts.options import JsonFile, check_json, progress_bar, write_json
 
 __all__ = ["compare"]
 
@@ -20,6 +20,7 @@ def compare(run: Path, /, *, json: JsonFile = None) -> int:
     """
     from thresher.sim import compare as comparing  # noqa: PLC0415  # heavy
 
+    check_json(json)
     with progress_bar(1) as progress:
         progress("compare with golden")
         result = comparing.compare(run)

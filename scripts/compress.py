@@ -7,7 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from thresher.scripts.options import JsonFile, print_table, progress_bar, write_json
+from thresher.scripts.options import (
+    JsonFile,
+    check_json,
+    print_table,
+    progress_bar,
+    read_array,
+    write_json,
+)
 
 __all__ = ["compress"]
 
@@ -44,8 +51,6 @@ def compress(
     weight_bits
         Width of the integer weights.
     """
-    import numpy as np  # noqa: PLC0415
-
     from thresher.golden import thr_file  # noqa: PLC0415
     from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
     from thresher.golden.compress.dense import load_dense  # noqa: PLC0415
@@ -53,17 +58,18 @@ def compress(
     from thresher.golden.compress.funnel import funnel  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
 
+    check_json(json)
     target = output or dense.with_suffix(".thr")
     network = load_dense(dense)
     if calibration is None or calibration.startswith("mnist"):
         samples = mnist_digits(calibration or "mnist")[0]
     else:
-        samples = np.load(calibration, allow_pickle=False)
-    wanted = ", ".join(str(size) for size in network.input_shape)
+        samples = read_array(Path(calibration))
     if samples.shape[1:] != tuple(network.input_shape):
+        wanted = ", ".join(str(size) for size in network.input_shape)
         raise ThresherError(
-            f"calibration inputs have shape {samples.shape}: network {network.name} takes"
-            f" (n, {wanted}); give --calibration X.npy"
+            f"{calibration or 'built-in digits'}: calibration inputs have shape {samples.shape},"
+            f" network {network.name} takes (n, {wanted}); give --calibration X.npy"
         )
     with progress_bar(2) as progress:
         progress("compress")
@@ -76,6 +82,12 @@ def compress(
             weight_bits=weight_bits,
         )
         progress("write")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ThresherError(
+                f"{target} cannot be written ({error.strerror}): give another place (-o)"
+            ) from None
         thr_file.save(made, target)
     stages = funnel(made)
     size = target.stat().st_size

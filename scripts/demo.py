@@ -10,7 +10,9 @@ from thresher.scripts.options import (
     JsonFile,
     Lanes,
     SimulatorName,
+    check_json,
     make_config,
+    plural,
     progress_bar,
     read_inputs,
     write_json,
@@ -51,6 +53,7 @@ def demo(
     from thresher.golden.config import Skip  # noqa: PLC0415
     from thresher.sim.run import simulate  # noqa: PLC0415  # heavy
 
+    check_json(json)
     net = resolve_network(network)
     inputs, labels = read_inputs(input, net)
     config = make_config(lanes, str(net.multiplier), None)
@@ -75,7 +78,7 @@ def demo(
         _print_digits(inputs, both["predictions"], None if labels is None else labels.tolist())
         sizes = both["bytes"]
         size, per_input = f"{lanes} x {lanes}", both["cycles_per_input"]
-        print(f"{net.name} in RTL on {size} multipliers, {len(inputs)} inputs:")
+        print(f"{net.name} in RTL on {size} multipliers, {plural(len(inputs), 'input')}:")
         print(
             f"  {both['cycles']:,} cycles, {both['cycles_load']:,} of them loading weights;"
             f" {per_input:,.0f} an input"

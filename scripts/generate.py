@@ -13,6 +13,7 @@ from thresher.scripts.options import (
     Lanes,
     Multiplier,
     Settings,
+    check_json,
     make_config,
     progress_bar,
     write_json,
@@ -57,6 +58,7 @@ def generate(
     from thresher.hw import generate as generating  # noqa: PLC0415  # heavy
     from thresher.sim.builds import verilator_program  # noqa: PLC0415
 
+    check_json(json)
     net = None if network is None else resolve_network(network)
     config = make_config(lanes, multiplier or str(net.multiplier if net else "exact"), settings)
     with progress_bar(2) as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from thresher.scripts.options import JsonFile, print_table, write_json
+from thresher.scripts.options import JsonFile, check_json, print_table, write_json
 
 __all__ = ["inspect"]
 
@@ -21,6 +21,7 @@ def inspect(network: str, /, *, json: JsonFile = None) -> int:
     from thresher.golden.compress.funnel import funnel  # noqa: PLC0415
     from thresher.golden.inspect import inspect_network  # noqa: PLC0415
 
+    check_json(json)
     net = resolve_network(network)
     rows = inspect_network(net)
     stages = funnel(net)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 
 from cyclopts import App, CycloptsError
 
-__all__ = ["app", "main"]
+__all__ = ["VERBS", "app", "main"]
 
 OK, MISMATCH, BAD_USE = 0, 1, 2
 
@@ -15,17 +17,50 @@ app = App(
     help="Compressed neural networks on generated hardware, with open tools only.",
     help_on_error=False,
 )
+VERBS = {
+    "demo": (
+        "Run LeNet-5 on several digits on the simulated hardware.",
+        ["thresher demo", "thresher demo lenet-300-100 --input mnist:0-9 --lanes 2"],
+    ),
+    "compress": (
+        "Compress a dense network (.npz) to a .thr file.",
+        ["thresher compress dense.npz -o net.thr --density 0.1 --calibration x.npy"],
+    ),
+    "generate": (
+        "Write the Verilog of a machine.",
+        [
+            "thresher generate lenet-5 --lanes 4 --multiplier shift -o rtl",
+            "thresher generate --lanes 8 --set tap_depth=8192 --split -o rtl",
+        ],
+    ),
+    "simulate": (
+        "Run a network on the simulated hardware and compare it with golden.",
+        [
+            "thresher simulate lenet-5 --input mnist:0-9 --lanes 4 -o run",
+            "thresher simulate net.thr --input x.npy --skip none --json figures.json",
+        ],
+    ),
+    "compare": (
+        "Compare a run with golden again, value by value.",
+        ["thresher compare run"],
+    ),
+    "doctor": (
+        "Show the tools that are found, and what to do about those that are not.",
+        ["thresher doctor", "thresher doctor --json -"],
+    ),
+    "inspect": (
+        "Show the table of a network.",
+        ["thresher inspect lenet-5", "thresher inspect net.thr --json -"],
+    ),
+}
 # A verb's module is imported when it is called, so that help comes at once.
-for _name, _help in {
-    "demo": "Run LeNet-5 on several digits on the simulated hardware.",
-    "compress": "Compress a dense network (.npz) to a .thr file.",
-    "generate": "Write the Verilog of a machine.",
-    "simulate": "Run a network on the simulated hardware and compare it with golden.",
-    "compare": "Compare a run with golden again, value by value.",
-    "doctor": "Show the tools that are found, and what to do about those that are not.",
-    "inspect": "Show the table of a network.",
-}.items():
-    app.command(f"thresher.scripts.{_name}:{_name}", name=_name, help=_help)
+for _name, (_help, _examples) in VERBS.items():
+    app.command(
+        f"thresher.scripts.{_name}:{_name}",
+        name=_name,
+        help=_help,
+        help_epilogue="\n\n".join(["Examples:", *(f"`{line}`" for line in _examples)]),
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,10 +76,16 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"{error} (thresher --help shows what there is)")
     except MemoryError:
         _fail("not enough memory: run fewer inputs at once")
+    except BrokenPipeError:  # the reader of the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OK)
     except (ValueError, TypeError, OSError) as error:
         _fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # not 1, which says that a value differs
+        traceback.print_exc()
+        _fail(f"this is a fault of Thresher, please report it: {error!r}")
     else:
         sys.exit(code if isinstance(code, int) else OK)
 

@@ -27,9 +27,12 @@ __all__ = [
     "Settings",
     "SimulatorName",
     "SkipMode",
+    "check_json",
     "make_config",
+    "plural",
     "print_table",
     "progress_bar",
+    "read_array",
     "read_inputs",
     "write_json",
 ]
@@ -80,7 +83,10 @@ def make_config(lanes: int, multiplier: str, settings: Sequence[str] | None) -> 
 def read_inputs(
     spec: str, network: CompressedNetwork
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Return the inputs that ``spec`` names (a .npy file, or mnist:FIRST-LAST), and labels."""
+    """Return the inputs that ``spec`` names (a .npy file, or mnist:FIRST-LAST), and labels.
+
+    One input alone will do, and maps of one channel need no axis for it.
+    """
     import numpy as np  # noqa: PLC0415
 
     from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
@@ -90,29 +96,73 @@ def read_inputs(
     if spec == "mnist" or spec.startswith("mnist:"):
         inputs, labels = mnist_digits(spec)
     else:
-        try:
-            inputs = np.load(spec, allow_pickle=False)
-        except FileNotFoundError:
-            raise ThresherError(
-                f"{spec}: there is no such file; give a .npy file or mnist:0-9"
-            ) from None
-        except (OSError, ValueError, EOFError) as error:
-            raise ThresherError(f"{spec} cannot be read as a .npy file: {error}") from None
-        if not isinstance(inputs, np.ndarray):
-            raise ThresherError(f"{spec} has several arrays: give a .npy file with one")
+        inputs = read_array(Path(spec))
+    channels, height, width = network.input_shape
     if inputs.shape == network.input_shape:
         inputs = inputs[None]
+    elif channels == 1 and inputs.ndim in {2, 3} and inputs.shape[-2:] == (height, width):
+        inputs = inputs.reshape(-1, 1, height, width)
     if inputs.ndim != 4 or inputs.shape[1:] != network.input_shape or len(inputs) == 0:
         wanted = ", ".join(str(size) for size in network.input_shape)
         raise ThresherError(
             f"{spec} has shape {inputs.shape}: network {network.name} takes (n, {wanted})"
         )
+    low, high = network.input_range
     if not np.issubdtype(inputs.dtype, np.integer):
+        raise ThresherError(f"{spec} holds {inputs.dtype}: give integers in {low}..{high}")
+    least, most = int(inputs.min()), int(inputs.max())
+    if least < low or most > high:
         raise ThresherError(
-            f"{spec} holds {inputs.dtype}: give integers in"
-            f" {network.input_range[0]}..{network.input_range[1]}"
+            f"{spec} has values in {least}..{most}: network {network.name} takes {low}..{high}"
         )
-    return inputs, labels
+    return inputs.astype(np.int64), labels
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Return the array of a .npy file."""
+    import numpy as np  # noqa: PLC0415
+
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    write = "write one array of integers with numpy.save"
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+            if magic[:4] == b"PK\x03\x04":
+                raise ThresherError(f"{path} is an archive, .npz or the like: {write}")
+            if magic != b"\x93NUMPY":
+                raise ThresherError(f"{path} is not a .npy file: {write}")
+            file.seek(0)
+            array = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise ThresherError(
+            f"{path}: there is no such file; give a .npy file or mnist:0-9"
+        ) from None
+    except OSError as error:
+        raise ThresherError(f"{path} cannot be read ({error.strerror}): {write}") from None
+    except ThresherError:
+        raise
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise ThresherError(f"{path} cannot be read as a .npy file ({error}): {write}") from None
+    assert isinstance(array, np.ndarray)
+    return array
+
+
+def check_json(path: Path | None) -> None:
+    """Raise if --json cannot be written; called before the work that the figures are of."""
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    if path is None or str(path) == "-":
+        return
+    if path.is_dir():
+        raise ThresherError(f"--json {path} is a folder: give a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ThresherError(
+            f"--json {path} cannot be written ({error.strerror}): give another place"
+        ) from None
 
 
 def write_json(path: Path | None, figures: Any) -> None:
@@ -123,13 +173,25 @@ def write_json(path: Path | None, figures: Any) -> None:
     if str(path) == "-":
         sys.stdout.write(text)
         return
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent or None)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    mask = os.umask(0)
-    os.umask(mask)
-    Path(name).chmod(0o666 & ~mask)
-    Path(name).rename(path)
+    check_json(path)
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        path.write_text(text)
+        return
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)
+        Path(name).rename(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def plural(count: int, thing: str) -> str:
+    """Return "1 input", "2 inputs"."""
+    return f"{count} {thing}" + ("" if count == 1 else "s")
 
 
 def print_table(

@@ -14,7 +14,9 @@ from thresher.scripts.options import (
     Settings,
     SimulatorName,
     SkipMode,
+    check_json,
     make_config,
+    plural,
     print_table,
     progress_bar,
     read_inputs,
@@ -50,7 +52,8 @@ def simulate(
     network
         A .thr file, or lenet-300-100 or lenet-5.
     input
-        A .npy file of integers (n, C, H, W), or built-in digits, as mnist:0-9.
+        A .npy file of integers (n, C, H, W), or built-in digits, as mnist:0-9. A network of one
+        channel takes (n, H, W), too.
     lanes
         P; the array has P x P multipliers.
     skip
@@ -60,7 +63,8 @@ def simulate(
     simulator
         By default Verilator, or the environment's SIM.
     output
-        Write outputs of every layer, counters, log and report to this directory.
+        Write outputs of every layer, counters, log and report to this directory; folders that are
+        missing are made.
     compare
         Compare every value and counter with golden.
     every_layer
@@ -79,6 +83,7 @@ def simulate(
     from thresher.golden.config import Skip  # noqa: PLC0415
     from thresher.sim import run  # noqa: PLC0415  # heavy
 
+    check_json(json)
     net = resolve_network(network)
     inputs, labels = read_inputs(input, net)
     config = make_config(lanes, multiplier or str(net.multiplier), settings)
@@ -113,7 +118,7 @@ def print_report(report: dict[str, Any]) -> None:
     """Print the figures of a run."""
     print(
         f"{report['network']} on {report['lanes']} x {report['lanes']} {report['multiplier']}"
-        f" multipliers, skip {report['skip']}, {report['inputs']} inputs"
+        f" multipliers, skip {report['skip']}, {plural(report['inputs'], 'input')}"
     )
     rows = [
         (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.compiler import compile_network
+from thresher.golden.compiler import Program, compile_network
 from thresher.golden.config import Config, Skip
 from thresher.golden.errors import ThresherError
 from thresher.golden.thr_file import load
 
-__all__ = ["Comparison", "compare", "compare_counters", "compare_values"]
+__all__ = ["Comparison", "compare", "compare_counters", "compare_values", "expected_outputs"]
+
+# What reading files of a run raises if they are not what was written.
+_DAMAGE = (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 Values = Mapping[str, npt.NDArray[np.int64]]
 
@@ -48,12 +53,19 @@ class Comparison:
 
 
 def compare_values(expected: Values, got: Values) -> Comparison:
-    """Compare arrays (n, channels, height, width) of every layer in ``got``, in its order."""
+    """Compare arrays (n, channels, height, width) of every layer that is expected, in its order.
+
+    All values of a layer that is missing, or that is not expected, differ.
+    """
     result = Comparison()
-    for name, values in got.items():
-        wanted = expected[name]
+    for name, wanted in expected.items():
         result.layers.append(name)
         result.values_compared += wanted.size
+        if name not in got:
+            result.values_different += wanted.size
+            result.first = result.first or f"layer {name}: expected {wanted.shape}, got no values"
+            continue
+        values = got[name]
         if values.shape != wanted.shape:
             result.values_different += wanted.size
             result.first = (
@@ -69,7 +81,17 @@ def compare_values(expected: Values, got: Values) -> Comparison:
                 f"layer {name}, input {number}, channel {channel}, y {y}, x {x}:"
                 f" expected {wanted[place]}, got {values[place]}"
             )
+    for name in got.keys() - expected.keys():
+        result.values_different += got[name].size
+        result.first = result.first or f"layer {name}: expected no values, got {got[name].shape}"
     return result
+
+
+def expected_outputs(program: Program) -> dict[str, npt.NDArray[np.int64]]:
+    """What golden expects of the layers that ``program`` stores, in the order of the network."""
+    stored = program.maps.keys() - {"input"}
+    stored |= {alias for alias, name in program.aliases.items() if name in stored}
+    return {name: values for name, values in program.inference.outputs.items() if name in stored}
 
 
 def compare_counters(
@@ -85,12 +107,12 @@ def compare_counters(
     for run, (wanted, counted, layer) in enumerate(zip(expected, got, layers, strict=False)):
         for name, value in wanted.items():
             result.counters_compared += 1
-            if counted[name] != value:
+            if counted.get(name) != value:
                 result.counters_different += 1
                 result.first = (
                     result.first
                     or f"layer {layer}, run {run}, counter {name}:"
-                    f" expected {value}, got {counted[name]}"
+                    f" expected {value}, got {counted.get(name, 'no value')}"
                 )
     return result
 
@@ -112,23 +134,25 @@ def compare(run_dir: Path) -> Comparison:
         skip = Skip(settings["skip"])
         runs = [(name, bool(keep)) for name, keep in settings["runs"]]
         outputs = {name: _read_arrays(run_dir / f"{name}.npz") for name, _ in runs}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        counted = {name: [dict(record) for record in counters[name]] for name, _ in runs}
+    except _DAMAGE as error:
         raise ThresherError(
-            f"run directory {run_dir} is damaged ({error}): run `thresher simulate` again"
+            f"run directory {run_dir} is damaged ({type(error).__name__}: {error}):"
+            " run `thresher simulate` again"
         ) from error
     result = Comparison()
     for name, keep in runs:
         program = compile_network(network, config, inputs, skip, keep_layers=keep)
-        result.add(compare_values(program.inference.outputs, outputs[name]))
+        result.add(compare_values(expected_outputs(program), outputs[name]))
         layers = [part.stage.name for part in program.passes]
-        result.add(compare_counters(program.expected_counters, counters[name], layers))
+        result.add(compare_counters(program.expected_counters, counted[name], layers))
     return result
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ThresherError(
             f"{path.parent} is no run directory, it has no {path.name}:"
             " give the folder that `thresher simulate -o` wrote"

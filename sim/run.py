@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from thresher.golden.compiler import Program, compile_network
 from thresher.golden.config import Config, Skip
 from thresher.golden.descriptors import ErrorCode
 from thresher.golden.errors import ThresherError
-from thresher.golden.network import CompressedNetwork
+from thresher.golden.network import CompressedNetwork, Flatten
 from thresher.golden.thr_file import save
 from thresher.sim.builds import chosen_simulator
-from thresher.sim.compare import Comparison, compare_counters, compare_values
+from thresher.sim.compare import Comparison, compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import MachineError, MachineResult, run_machine
 
 __all__ = ["STALLS", "RunReport", "simulate"]
@@ -101,6 +102,7 @@ def simulate(
         ``verilator``, ``icarus`` or ``amaranth``; by default the environment's SIM, or Verilator.
     run_dir
         Write the run to this directory: it appears when the run is complete, or not at all.
+        Missing folders above it are made.
     check
         Compare with golden.
     every_layer
@@ -126,11 +128,17 @@ def simulate(
     values = np.asarray(inputs)
     if wave and run_dir is None:
         raise ThresherError("a waveform needs a place: give a run directory (-o)")
+    if timeout_cycles is not None and timeout_cycles < 1:
+        raise ThresherError(f"timeout must be at least 1 cycle, not {timeout_cycles}")
+    folders: list[Path] = []
+    work = None
     if run_dir is not None:
         _check_target(run_dir)
-    work = None if run_dir is None else _temporary_beside(run_dir)
+        folders = _missing_folders(run_dir)
     tell = progress or (lambda _: None)
     try:
+        if run_dir is not None:
+            work = _temporary_beside(run_dir)
 
         def run(keep: bool) -> _Finished:
             tell("lay out the network")
@@ -153,7 +161,12 @@ def simulate(
 
         runs = {"outputs": run(keep=False)}
         if every_layer is None:
-            merged = len(runs["outputs"].outputs) < len(network.layers)
+            stored = runs["outputs"].outputs
+            merged = any(
+                layer.name not in stored
+                for layer in network.layers
+                if not isinstance(layer, Flatten)
+            )
             every_layer = check and merged and name == "verilator"
         if every_layer:
             runs["every_layer"] = run(keep=True)
@@ -166,6 +179,9 @@ def simulate(
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+        for folder in folders:
+            with suppress(OSError):  # it has the run
+                folder.rmdir()
     return RunReport(report, runs["outputs"].outputs, comparison)
 
 
@@ -188,7 +204,7 @@ def _describe(error: MachineError, program: Program) -> str:
 def _compare(runs: dict[str, _Finished]) -> Comparison:
     comparison = Comparison()
     for run in runs.values():
-        comparison.add(compare_values(run.program.inference.outputs, run.outputs))
+        comparison.add(compare_values(expected_outputs(run.program), run.outputs))
         layers = [part.stage.name for part in run.program.passes]
         expected = run.program.expected_counters
         comparison.add(compare_counters(expected, run.counters, layers))
@@ -280,8 +296,6 @@ def _write(
 
 
 def _check_target(run_dir: Path) -> None:
-    if not run_dir.parent.is_dir():
-        raise ThresherError(f"{run_dir} cannot be written: there is no folder {run_dir.parent}")
     if run_dir.exists() and not run_dir.is_dir():
         raise ThresherError(f"{run_dir} is a file: give another place for the run (-o)")
     if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / "run.json").exists():
@@ -292,9 +306,17 @@ def _check_target(run_dir: Path) -> None:
 
 def _temporary_beside(run_dir: Path) -> Path:
     try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{run_dir.name}-", dir=run_dir.parent))
     except OSError as error:
-        raise ThresherError(f"{run_dir} cannot be written: {error.strerror}") from error
+        raise ThresherError(
+            f"{run_dir} cannot be written ({error.strerror}): give another place for the run (-o)"
+        ) from error
+
+
+def _missing_folders(run_dir: Path) -> list[Path]:
+    """Folders above ``run_dir`` that are to be made, the innermost first."""
+    return [folder for folder in run_dir.parents if not folder.exists()]
 
 
 def _replace(work: Path, run_dir: Path) -> None:

@@ -252,7 +252,8 @@ def load_dense(path: str | PathLike[str]) -> DenseNetwork:
         raise DenseError(f"{path} cannot be read as an .npz file: {error}") from None
     if "architecture" not in arrays:
         raise DenseError(
-            f"{path} has no array 'architecture': add the layers as JSON, as golden.compress.dense says"
+            f"{path} has no array 'architecture': add the layers in JSON,"
+            " as the docstring of golden.compress.dense says"
         )
     try:
         architecture = json.loads(str(arrays.pop("architecture")))
