@@ -59,7 +59,7 @@ for _name, (_help, _examples) in VERBS.items():
         f"thresher.scripts.{_name}:{_name}",
         name=_name,
         help=_help,
-        help_epilogue="\n\n".join(["Examples:", *(f"`{line}`" for line in _examples)]),
+        help_epilogue="\n".join(["Examples:", "", *(f"    {line}" for line in _examples)]),
     )
 
 

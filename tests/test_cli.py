@@ -18,6 +18,8 @@ from thresher.golden.config import Config
 from thresher.golden.random_network import random_inputs, random_network
 from thresher.golden.thr_file import save
 from thresher.hw.generate import describe, lint
+from thresher.scripts.main import VERBS
+from thresher.scripts.options import read_inputs
 from thresher.sim.builds import verilator_program
 from thresher.sim.compare import compare_counters, compare_values
 
@@ -68,11 +70,11 @@ def a_run(small: Path) -> Path:
     """A finished run of the small network."""
     done = thresher(
         *("simulate", small / "net.thr", "-i", small / "x.npy", "--lanes", "1"),
-        *("-o", small / "run", "--json", small / "report.json"),
+        *("-o", small / "new" / "run", "--json", small / "report.json"),
     )
     assert done.returncode == 0, done
     assert "0 differ" in done.stdout
-    return small / "run"
+    return small / "new" / "run"
 
 
 def test_help_comes_at_once() -> None:
@@ -93,6 +95,7 @@ def test_every_verb_has_help_and_json(verb: str) -> None:
     done = thresher(verb, "--help")
     assert done.returncode == 0
     assert "--json" in done.stdout
+    assert all(line in done.stdout for line in VERBS[verb][1])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,61 @@ def test_values_out_of_range_are_refused(small: Path) -> None:
     assert "1000" in fails("simulate", "lenet-5", "-i", small / "large.npy")
 
 
+def test_files_that_are_no_arrays_are_refused(small: Path) -> None:
+    (small / "text.npy").write_text("hello")
+    np.savez(small / "several.npz", a=np.zeros(3), b=np.zeros(3))
+    content = (small / "x.npy").read_bytes()
+    (small / "cut.npy").write_bytes(content[: len(content) // 2])
+    for name, reason in (
+        ("text.npy", "is not a .npy file: write one array"),
+        ("several.npz", "is an archive"),
+        ("cut.npy", "cannot be read as a .npy file"),
+        (".", "cannot be read (Is a directory)"),
+    ):
+        assert reason in fails("simulate", small / "net.thr", "-i", small / name)
+    assert "is an archive" in fails(
+        *("compress", save_tiny_dense(small), "--calibration", small / "several.npz")
+    )
+    assert "x.npy is not an .npz file" in fails("compress", small / "x.npy")
+
+
+def save_tiny_dense(folder: Path) -> Path:
+    """Write a dense network of one linear layer; return its file."""
+    path = folder / "dense.npz"
+    layers = [{"name": "fc", "kind": "linear"}]
+    architecture = json.dumps({"name": "tiny", "input_shape": [1, 2, 2], "layers": layers})
+    weights = np.linspace(-1, 1, 12).reshape(3, 4)
+    np.savez(path, **{"architecture": np.array(architecture), "fc.weight": weights})
+    return path
+
+
+def test_compress_shows_the_funnel(tmp_path: Path) -> None:
+    dense, made = save_tiny_dense(tmp_path), tmp_path / "new" / "folder" / "tiny.thr"
+    np.save(tmp_path / "x.npy", np.arange(0, 240, 20, np.uint8).reshape(3, 1, 2, 2))
+    done = thresher(
+        *("compress", dense, "--calibration", tmp_path / "x.npy", "-o", made, "--density", "0.5"),
+        *("--json", tmp_path / "figures" / "funnel.json"),
+    )
+    assert done.returncode == 0, done
+    stages = ["dense", "pruned", "shared", "run-coded", "Huffman"]
+    figures = json.loads((tmp_path / "figures" / "funnel.json").read_text())
+    assert [stage["stage"] for stage in figures["funnel"]] == stages
+    assert figures["file_bytes"] == made.stat().st_size
+    assert resolve_network(str(made)).name == "tiny"
+
+
+def test_one_channel_needs_no_axis(tmp_path: Path) -> None:
+    network = resolve_network("lenet-5")
+    maps = np.arange(3 * 28 * 28).reshape(3, 28, 28).astype(np.uint8)
+    for shape in ((3, 1, 28, 28), (3, 28, 28)):
+        np.save(tmp_path / "x.npy", maps.reshape(shape))
+        inputs, _ = read_inputs(str(tmp_path / "x.npy"), network)
+        assert inputs.dtype == np.int64
+        assert np.array_equal(inputs, maps[:, None])
+    np.save(tmp_path / "x.npy", maps[0])
+    assert read_inputs(str(tmp_path / "x.npy"), network)[0].shape == (1, 1, 28, 28)
+
+
 def test_corrupted_network_is_refused(small: Path) -> None:
     content = bytearray((small / "net.thr").read_bytes())
     content[len(content) // 2] ^= 4
@@ -150,7 +208,7 @@ def test_corrupted_network_is_refused(small: Path) -> None:
 
 
 def test_network_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run = tmp_path / "new" / "run"
     settings = ("--lanes", "1", "--set", "accumulator_depth=16")
     line = fails("simulate", "lenet-5", *settings, "-i", "mnist:0", "-o", run)
     assert "accumulator_depth" in line
@@ -198,7 +256,7 @@ def test_doctor_finds_what_it_needs() -> None:
 
 @pytest.mark.cocotb
 def test_simulate_reports_every_figure(a_run: Path) -> None:
-    report = json.loads((a_run.parent / "report.json").read_text())
+    report = json.loads((a_run.parents[1] / "report.json").read_text())
     assert report == json.loads((a_run / "report.json").read_text())
     assert set(report) >= {
         *("network", "lanes", "multipliers", "multiplier", "skip", "port_bits", "inputs"),
@@ -233,6 +291,20 @@ def test_compare_names_the_first_difference(a_run: Path, tmp_path: Path) -> None
     assert done.returncode == 1
     place = f"layer {name}, input 1, channel 0, y 0, x 0"
     assert f"{place}: expected {expected}, got {expected + 1}" in done.stdout
+    del outputs[name]
+    np.savez(run / "outputs.npz", **outputs)
+    done = thresher("compare", run)
+    assert done.returncode == 1
+    assert f"layer {name}: expected" in done.stdout
+    shutil.copy(a_run / "outputs.npz", run)
+    counters = json.loads((a_run / "counters.json").read_text())
+    counters["outputs"][0]["macs"] += 1
+    (run / "counters.json").write_text(json.dumps(counters))
+    done = thresher("compare", run)
+    assert done.returncode == 1
+    assert "run 0, counter macs: expected" in done.stdout
+    (run / "outputs.npz").write_bytes((a_run / "outputs.npz").read_bytes()[:100])
+    assert "is damaged" in fails("compare", run)
     (run / "counters.json").write_text("{")
     assert "is damaged" in fails("compare", run)
 
@@ -240,7 +312,7 @@ def test_compare_names_the_first_difference(a_run: Path, tmp_path: Path) -> None
 @pytest.mark.cocotb
 def test_a_folder_of_other_files_is_not_overwritten(a_run: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    small = a_run.parent
+    small = a_run.parents[1]
     arguments = ("simulate", small / "net.thr", "-i", small / "x.npy", "--lanes", "1")
     assert "has files that are not a run's" in fails(*arguments, "-o", tmp_path)
     assert thresher(*arguments, "-o", a_run).returncode == 0  # a run is
@@ -269,16 +341,21 @@ def test_description_has_every_port_and_parameter() -> None:
     assert load[:2] == ["kind", "needs"]
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_generate_writes_clean_verilog(split: bool, tmp_path: Path) -> None:
-    done = thresher(
-        *("generate", "lenet-300-100", "--lanes", "2", "-o", tmp_path / "out"),
-        *(["--split"] if split else []),
-    )
-    assert done.returncode == 0, done.stderr
-    files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files >= {"thresher.v", "thresher.json", "thresher.vlt"}
-    assert split == (len([name for name in files if name.endswith(".v")]) > 1)
+def test_generate_writes_clean_verilog(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    files: list[set[str]] = []
+    for split in ([], ["--split"], []):
+        done = thresher(
+            *("generate", "lenet-300-100", "--lanes", "2", "-o", out),
+            *(split if files else [*split, "--no-lint"]),
+        )
+        assert done.returncode == 0, done.stderr
+        files.append({path.name for path in out.iterdir()})
+        if split:
+            assert "array.v" in (out / "thresher.f").read_text()
+    whole, modules, again = files
+    assert whole == again == {"thresher.v", "thresher.json", "thresher.vlt"}
+    assert modules >= {"thresher.v", "thresher.json", "thresher.vlt", "thresher.f", "pe.v"}
 
 
 def test_lint_refuses_what_is_not_waived(tmp_path: Path) -> None:
