@@ -156,9 +156,9 @@ def check_json(path: Path | None) -> None:
         return
     if path.is_dir():
         raise ThresherError(f"--json {path} is a folder: give a file")
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ThresherError(
             f"--json {path} cannot be written ({error.strerror}): give another place"
@@ -177,6 +177,7 @@ def write_json(path: Path | None, figures: Any) -> None:
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe
         path.write_text(text)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w") as file:

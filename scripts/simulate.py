@@ -131,6 +131,7 @@ def print_report(report: dict[str, Any]) -> None:
     ]
     causes = [cause.replace("_", " ") for cause in report["layers"][0]["stalls"]]
     print_table("", ["layer", "cycles", "macs", *causes], rows)
+    print("  stalls are sums over elements or lanes; load wait is not in a layer's cycles")
     sizes = report["bytes"]
     print(
         f"\n{report['cycles']:,} cycles, {report['cycles_load']:,} of them loading;"
