@@ -49,8 +49,8 @@ class Accelerator(wiring.Component):
     Members
     -------
     start : ``In(1)``
-        Pulse while ``ready``: execute the program at word ``program``.
-    program : ``In(address_bits)``
+        Pulse while ``ready``: execute the program at word ``program_address``.
+    program_address : ``In(address_bits)``
         Address of the first descriptor.
     ready, done, error : ``Out(1)``
         Can start; has finished the last program; has stopped on an error, until reset.
@@ -64,7 +64,7 @@ class Accelerator(wiring.Component):
     """
 
     start: Signal
-    program: Signal
+    program_address: Signal
     ready: Signal
     done: Signal
     error: Signal
@@ -80,7 +80,7 @@ class Accelerator(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "program": In(config.address_bits),
+                "program_address": In(config.address_bits),
                 "ready": Out(1),
                 "done": Out(1),
                 "error": Out(1),
@@ -151,7 +151,7 @@ class Accelerator(wiring.Component):
             sequencer.halt.eq(self.error),
             arbiter.enable.eq(~self.error),
             program_fetcher.start.eq(begin),
-            program_fetcher.address.eq(self.program),
+            program_fetcher.address.eq(self.program_address),
             program_fetcher.active.eq(sequencer.busy),
             self.done.eq(sequencer.done),
         ]

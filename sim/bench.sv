@@ -60,7 +60,7 @@ module bench #(
       .clk(clk),
       .rst(machine_rst),
       .start(start),
-      .\program (machine_program),
+      .program_address(machine_program),
       .ready(ready),
       .done(done),
       .error(error),

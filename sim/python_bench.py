@@ -34,7 +34,7 @@ class PythonBench:
         self._ports = {
             path: _plain(machine, path)
             for path in (
-                *("start", "program", "ready", "done", "error"),
+                *("start", "program_address", "ready", "done", "error"),
                 *("error_code", "error_layer", "error_lane", "error_position"),
                 *("request.payload", "request.valid", "request.ready"),
                 *("response.payload", "response.valid", "response.ready"),
@@ -61,7 +61,7 @@ class PythonBench:
         sampled = [ports[name] for name in names]
         on_its_way: deque[int | None] = deque([None] * (self._job.latency - 1))
         noise, ready, responding = 1, True, False
-        ctx.set(ports["program"], self._job.program)
+        ctx.set(ports["program_address"], self._job.program)
         ctx.set(ports["request.ready"], 1)
         await ctx.tick().until(ports["ready"])
         ctx.set(ports["start"], 1)

@@ -15,7 +15,7 @@ DEPTH = 2  # parts inside the machine, and parts inside those
 
 _INSTANCE = re.compile(r"(?m)^  (\\\S+|\w+) (\\\S+|\w+) \($")
 _PORT = re.compile(r"(?m)^  (?:input|output) (?:\[(\d+):0\] )?(\w+);$")
-_STATE = re.compile(r"(?m)^  reg (?:\[(\d+):0\] )?(\w+)(?: = [^;]+)?;$")
+_STATE = re.compile(r"(?m)^  reg (?:\[(\d+):0\] )?(?!_\d+_)(\w+)(?: = [^;]+)?;$")  # not Yosys' _1_
 
 
 def write_save_file(wave: Path, verilog: str, top: str, root: str) -> Path:

@@ -28,7 +28,7 @@ class IncrementMachine(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "program": In(config.address_bits),
+                "program_address": In(config.address_bits),
                 "ready": Out(1),
                 "done": Out(1),
                 "error": Out(1),
@@ -81,7 +81,7 @@ class IncrementMachine(wiring.Component):
             m.d.sync += [
                 busy.eq(1),
                 first.eq(1),
-                payload.address.eq(self.program),
+                payload.address.eq(self.program_address),
                 payload.write.eq(0),
                 request.valid.eq(1),
                 self.done.eq(0),
