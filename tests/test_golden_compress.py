@@ -364,7 +364,7 @@ def test_what_is_left_out_has_defaults(tmp_path: Path) -> None:
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
 MISTAKES: list[tuple[Change, str]] = [
-    (lambda _, arrays: arrays.pop("architecture"), "there is no array 'architecture'"),
+    (lambda _, arrays: arrays.pop("architecture"), "has no array 'architecture'"),
     (lambda _, arrays: arrays.update(architecture="{"), "'architecture' is not JSON"),
     (lambda _, arrays: arrays.update(architecture="[]"), "must be a JSON object"),
     (lambda _, arrays: arrays.pop("c.weight"), r"there is no array 'c\.weight'"),
@@ -432,7 +432,7 @@ def test_a_file_that_is_no_dense_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DenseError, match="there is no file"):
         load_dense(path)
     path.write_bytes(b"not a zip file")
-    with pytest.raises(DenseError, match="cannot be read as an"):
+    with pytest.raises(DenseError, match=r"is not an \.npz file: write weights"):
         load_dense(path)
     save_dense(small_network(np.random.default_rng(SEED)), path)
     path.write_bytes(path.read_bytes()[:-500])
