@@ -31,6 +31,7 @@ from thresher.golden.network import (
     Range,
     WeightedLayer,
 )
+from thresher.golden.pooling import average_pool, max_pool
 from thresher.golden.requantise import requantise
 
 __all__ = [
@@ -289,10 +290,14 @@ def _forward(layer: Layer, values: Int64Array, allowed: Range) -> Int64Array:
             sums = flat.astype(dtype) @ layer.dense_weights().T.astype(dtype)
             return _requantised(layer, sums[:, :, None, None])
         case MaxPool():
-            return np.asarray(_windows(layer, values, np.iinfo(np.int64).min).max(axis=(4, 5)))
+            return max_pool(values, **_windows(layer, values))
         case AveragePool():
-            sums = _windows(layer, values, 0).sum(axis=(4, 5))
-            return requantise(sums, layer.scale, layer.shift, layer.rounding)
+            divisor: dict[str, Any] = {
+                "scale": layer.scale,
+                "shift": layer.shift,
+                "rounding": layer.rounding,
+            }
+            return average_pool(values, **_windows(layer, values), **divisor)
         case Flatten():
             return values.reshape(len(values), -1, 1, 1)
         case _:
@@ -315,20 +320,22 @@ def _exact_dtype(layer: WeightedLayer, allowed: Range) -> type[np.floating]:
     return np.float32 if bound < 1 << 24 else np.float64
 
 
-def _padded(padding: tuple[int, int, int, int], values: npt.NDArray, fill: int) -> npt.NDArray:
-    top, left, bottom, right = padding
-    around = [(0, 0)] * (values.ndim - 2) + [(top, bottom), (left, right)]
-    return np.pad(values, around, constant_values=fill) if any(padding) else values
-
-
-def _windows(layer: MaxPool | AveragePool, values: Int64Array, fill: int) -> Int64Array:
-    views = sliding_window_view(_padded(layer.padding, values, fill), layer.kernel, axis=(2, 3))
-    return views[:, :, :: layer.stride[0], :: layer.stride[1]]
+def _windows(layer: MaxPool | AveragePool, values: Int64Array) -> dict[str, Any]:
+    _, channels, height, width = values.shape
+    return {
+        "kernel": layer.kernel,
+        "stride": layer.stride,
+        "padding": layer.padding[:2],
+        "size": layer.output_shape((channels, height, width))[1:],
+    }
 
 
 def _taps(layer: Convolution, maps: npt.NDArray) -> npt.NDArray:
     """Return a view (..., out height, out width, kernel height, kernel width)."""
-    views = sliding_window_view(_padded(layer.padding, maps, 0), layer.extent, axis=(-2, -1))
+    top, left, bottom, right = layer.padding
+    around = [(0, 0)] * (maps.ndim - 2) + [(top, bottom), (left, right)]
+    padded = np.pad(maps, around) if any(layer.padding) else maps
+    views = sliding_window_view(padded, layer.extent, axis=(-2, -1))
     (stride_y, stride_x), (dilation_y, dilation_x) = layer.stride, layer.dilation
     return views[..., ::stride_y, ::stride_x, ::dilation_y, ::dilation_x]
 

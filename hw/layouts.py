@@ -20,6 +20,7 @@ __all__ = [
     "token_layout",
     "value_layout",
     "word_layout",
+    "write_request_layout",
 ]
 
 
@@ -126,6 +127,13 @@ def activation_layout(config: Config) -> data.StructLayout:
 def value_layout(config: Config) -> data.StructLayout:
     """An output activation; ``last`` ends its row."""
     return data.StructLayout({"value": signed(config.activation_bits), "last": unsigned(1)})
+
+
+def write_request_layout(config: Config) -> data.StructLayout:
+    """A write of one memory word."""
+    return data.StructLayout(
+        {"address": unsigned(config.address_bits), "data": unsigned(config.port_bits)}
+    )
 
 
 def memory_request_layout(config: Config) -> data.StructLayout:

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
-from thresher.hw.layouts import record_layout, word_layout
+from thresher.hw.layouts import record_layout, word_layout, write_request_layout
 
-__all__ = ["RowWriter", "write_layout"]
-
-
-def write_layout(config: Config) -> data.StructLayout:
-    """A write of one memory word."""
-    return data.StructLayout(
-        {"address": unsigned(config.address_bits), "data": unsigned(config.port_bits)}
-    )
+__all__ = ["RowWriter"]
 
 
 class RowWriter(wiring.Component):
@@ -59,7 +52,7 @@ class RowWriter(wiring.Component):
         Pulse: begin.
     busy : ``Out(1)``
         From the cycle after ``start`` to the acceptance of the last write.
-    request : ``Out(stream.Signature(write_layout(config)))``
+    request : ``Out(stream.Signature(write_request_layout(config)))``
         Writes.
     words_written : ``Out(1)``
         Pulse: a write is accepted.
@@ -84,7 +77,7 @@ class RowWriter(wiring.Component):
                 "out_address": In(32),
                 "start": In(1),
                 "busy": Out(1),
-                "request": Out(stream.Signature(write_layout(config))),
+                "request": Out(stream.Signature(write_request_layout(config))),
                 "words_written": Out(1),
             }
         )

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import COUNTERS
+from thresher.hw.layouts import write_request_layout
 
 __all__ = ["Counters", "increments_layout"]
 
@@ -61,16 +62,13 @@ class Counters(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        request = data.StructLayout(
-            {"address": unsigned(config.address_bits), "data": unsigned(config.port_bits)}
-        )
         super().__init__(
             {
                 "increments": In(increments_layout(config)),
                 "clear": In(1),
                 "finished": In(1),
                 "address": In(32),
-                "request": Out(stream.Signature(request)),
+                "request": Out(stream.Signature(write_request_layout(config))),
                 "busy": Out(1),
             }
         )

@@ -6,24 +6,17 @@ from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
-from thresher.hw.layouts import memory_request_layout
+from thresher.hw.layouts import memory_request_layout, write_request_layout
 
-__all__ = ["Arbiter", "read_client_signature", "write_client_signature", "write_request_layout"]
+__all__ = ["Arbiter", "read_client_signature", "write_client_signature"]
 
 OUTSTANDING = 64
 """Read requests that may await their response at one time."""
-
-
-def write_request_layout(config: Config) -> data.StructLayout:
-    """Payload of a writer's request."""
-    return data.StructLayout(
-        {"address": unsigned(config.address_bits), "data": unsigned(config.port_bits)}
-    )
 
 
 def read_client_signature(config: Config) -> wiring.Signature:
