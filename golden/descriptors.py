@@ -36,11 +36,17 @@ class Kind(IntEnum):
 
 
 class Rounding(IntEnum):
-    """How a requantised value that lies between two integers is rounded."""
+    """How a requantised value that lies between two integers is rounded.
+
+    ``DOUBLE`` rounds twice, as the reference kernels of TFLite: a shift of more than 31 is a shift
+    of 31 that rounds half up, and one by the rest that rounds half away from zero; a shift of
+    31 or less rounds half up.
+    """
 
     HALF_UP = 0
     HALF_AWAY = 1
     HALF_EVEN = 2
+    DOUBLE = 3
 
 
 class Pool(IntEnum):
@@ -154,6 +160,9 @@ RUN = Record(
             Field("maps", 16, "inputs that follow one another"),
             Field("send_zeros", 1, "zero activations are sent as tokens"),
             Field("gate", 1, "multiplications by zero are not carried out, but take their cycle"),
+            Field("lookup", 1, "the clipped outputs go through the lookup table"),
+            Field("add", 1, "a stored operand is added to the outputs; excludes pooling"),
+            Field("scale_operand", 1, "the operand is scaled and the output is plain, or converse"),
         ),
         (
             Field("height", 12, "input rows"),
@@ -183,9 +192,9 @@ RUN = Record(
             Field("channel_base", 16, "first channel constant of this pass"),
         ),
         (
-            Field("clip_low", 17, "smallest output", signed=True),
-            Field("clip_high", 17, "largest output", signed=True),
-            Field("rounding", 2, "Rounding, of the requantiser and of average pooling"),
+            Field("clip_low", 17, "smallest output of the requantiser", signed=True),
+            Field("clip_high", 17, "largest output of the requantiser", signed=True),
+            Field("rounding", 2, "Rounding of the requantiser"),
             Field("pool", 2, "Pool"),
             Field("pool_pad_y", 8, "rows of padding above the pooled map"),
             Field("pool_pad_x", 8, "positions of padding before a pooled row"),
@@ -199,8 +208,19 @@ RUN = Record(
         (
             Field("pooled_height", 12, "rows written; out_height without pooling"),
             Field("pooled_width", 12, "positions a row written; out_width without pooling"),
-            Field("pool_scale", 31, "average pooling: multiplier of the sum"),
-            Field("pool_shift", 6, "average pooling: right shift of the product"),
+            Field("pool_scale", 31, "average pooling, addition: multiplier of the sum"),
+            Field("pool_shift", 6, "average pooling, addition: right shift of the product"),
+            Field("pool_rounding", 2, "Rounding of average pooling and of addition"),
+        ),
+        (
+            Field("pool_low", 17, "smallest result of average pooling or addition", signed=True),
+            Field("pool_high", 17, "largest result of average pooling or addition", signed=True),
+            Field("pool_origin", 17, "average pooling: means are rounded as if so much more", True),
+        ),
+        (
+            Field("pool_offset", 27, "pool_origin x places of a window", signed=True),
+            Field("operand_scale", 31, "addition: multiplier of the scaled one of the two"),
+            Field("operand_shift", 6, "addition: right shift of that product"),
         ),
         (
             Field("counters", 32, "address of the counters, one a word, written when finished"),
@@ -220,6 +240,8 @@ RUN_LANE = Record(  # once a lane, each followed by its segments
     ),
 )
 
+# RUN_LANE's segments are followed, if the run adds, by one more RUN_SEGMENT: the operand that this
+# column adds, which has the column's channels in the same order (channels 0: there are none).
 RUN_SEGMENT = Record(
     "run_segment",
     (

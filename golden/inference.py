@@ -21,12 +21,17 @@ from thresher.golden.codes.weights import best_format, encode_layer, zero_runs
 from thresher.golden.config import MultiplierKind
 from thresher.golden.multipliers import represent
 from thresher.golden.network import (
+    ADD_HEADROOM,
+    Add,
     AveragePool,
+    ChannelShuffle,
     CompressedNetwork,
+    Concat,
     Convolution,
     Flatten,
     Layer,
     Linear,
+    Lookup,
     MaxPool,
     Range,
     WeightedLayer,
@@ -181,6 +186,7 @@ def infer(
     *,
     keep: Collection[str] | None = None,
     rlc: RLCFormat | None = None,
+    counts: bool = True,
 ) -> Inference:
     """Run a network on its inputs, exactly.
 
@@ -197,6 +203,8 @@ def infer(
     rlc
         Format of coded activations; pairs of 5-bit runs and 9-bit values (wider values if a
         layer's range needs them) in 64-bit words if None.
+    counts
+        Whether to count costs, which takes longer than the outputs.
 
     Returns
     -------
@@ -233,27 +241,28 @@ def infer(
     for first, last in pairwise([*range(0, len(array), batch), len(array)]):
         maps = {"input": array[first:last].astype(np.int64)}
         for layer in seen.layers:
-            (source,) = layer.inputs
-            maps[layer.name] = _forward(layer, maps[source], ranges[source])
+            sources = [maps[source] for source in layer.inputs]
+            maps[layer.name] = _forward(layer, sources, ranges[layer.inputs[0]])
         for name, values in maps.items():
-            sizes[name].add(values)
-            nonzeros[name] += np.count_nonzero(values, axis=0)
+            if counts:
+                sizes[name].add(values)
+                nonzeros[name] += np.count_nonzero(values, axis=0)
             if name in kept:
                 parts[name].append(values)
 
-    counts = {}
-    for layer in seen.layers:
-        (source,) = layer.inputs
+    costs = {}
+    for layer in seen.layers if counts else ():
+        source = layer.inputs[0]
         macs = macs_in_bounds = Macs()
         weights = StreamSize()
         if isinstance(layer, WeightedLayer):
             macs, macs_in_bounds = count_macs(layer, nonzeros[source], len(array))
             weights = weight_stream(layer)
-        counts[layer.name] = LayerCounts(
+        costs[layer.name] = LayerCounts(
             macs=macs,
             macs_in_bounds=macs_in_bounds,
             weights=weights,
-            inputs=sizes[source].size(),
+            inputs=sum((sizes[name].size() for name in layer.inputs), start=StreamSize()),
             outputs=sizes[layer.name].size(),
         )
     empty = {name: np.zeros((0, *shapes[name]), dtype=np.int64) for name in kept}
@@ -262,7 +271,7 @@ def infer(
         for layer in seen.layers
         if layer.name in kept
     }
-    return Inference(outputs=outputs, counts=counts)
+    return Inference(outputs=outputs, counts=costs)
 
 
 def weight_stream(layer: WeightedLayer) -> StreamSize:
@@ -280,8 +289,19 @@ def weight_stream(layer: WeightedLayer) -> StreamSize:
     )
 
 
-def _forward(layer: Layer, values: Int64Array, allowed: Range) -> Int64Array:
+def _forward(  # noqa: PLR0911  # a result a kind of layer
+    layer: Layer, sources: list[Int64Array], allowed: Range
+) -> Int64Array:
+    values = sources[0]
     match layer:
+        case Add():
+            return _add(layer, sources)
+        case Concat():
+            return np.concatenate(sources, axis=1)
+        case ChannelShuffle():
+            return values[:, list(layer.order)]
+        case Lookup():
+            return np.asarray(layer.table[values - layer.first])
         case Convolution():
             return _requantised(layer, _convolve(layer, values, allowed))
         case Linear():
@@ -296,12 +316,22 @@ def _forward(layer: Layer, values: Int64Array, allowed: Range) -> Int64Array:
                 "scale": layer.scale,
                 "shift": layer.shift,
                 "rounding": layer.rounding,
+                "origin": layer.origin,
             }
             return average_pool(values, **_windows(layer, values), **divisor)
         case Flatten():
             return values.reshape(len(values), -1, 1, 1)
         case _:
             raise TypeError(f"layer {layer.name!r}: no inference for {type(layer).__name__}")
+
+
+def _add(layer: Add, sources: list[Int64Array]) -> Int64Array:
+    first, second = sources
+    scaled = requantise(
+        second << ADD_HEADROOM, layer.operand_scale, layer.operand_shift, layer.rounding
+    )
+    total = (first << ADD_HEADROOM - 1) + scaled
+    return requantise(total, layer.scale, layer.shift, layer.rounding, layer.clip)
 
 
 def _requantised(layer: WeightedLayer, sums: npt.NDArray[np.floating]) -> Int64Array:

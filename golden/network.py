@@ -18,12 +18,17 @@ from thresher.golden.descriptors import Rounding
 from thresher.golden.requantise import requantise
 
 __all__ = [
+    "ADD_HEADROOM",
+    "Add",
     "AveragePool",
+    "ChannelShuffle",
     "CompressedNetwork",
+    "Concat",
     "Convolution",
     "Flatten",
     "Layer",
     "Linear",
+    "Lookup",
     "MaxPool",
     "Range",
     "Shape",
@@ -42,6 +47,9 @@ _SCALE = (0, (1 << 31) - 1)
 _SHIFT = (0, 63)
 _WEIGHT = (-256, 256)  # 256 as a shift multiplier sees 255
 _ACTIVATION = (-(1 << 15), (1 << 15) - 1)
+
+ADD_HEADROOM = 20
+"""Fractional bits of the operands of an addition, as in TFLite."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,22 +71,29 @@ class Layer:
         if not isinstance(self.name, str) or not self.name or self.name == "input":
             raise ValueError(f"a layer's name must be a text other than 'input', not {self.name!r}")
         self._set("inputs", tuple(self.inputs))
-        if len(self.inputs) != 1 or not all(isinstance(item, str) for item in self.inputs):
-            raise self._error(f"inputs must be one name, not {self.inputs!r}")
+        least, most, wanted = self._input_counts()
+        if not least <= len(self.inputs) <= most or not all(
+            isinstance(item, str) for item in self.inputs
+        ):
+            raise self._error(f"inputs must be {wanted}, not {self.inputs!r}")
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return the output's (channels, height, width) for an input of ``shape``.
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the output's (channels, height, width) for inputs of ``shapes``.
 
         Raises
         ------
         ValueError
-            If the layer does not take such an input.
+            If the layer does not take such inputs.
         """
         raise NotImplementedError
 
-    def output_range(self, values: Range) -> Range:
-        """Return the least and greatest possible output for inputs in ``values``."""
-        return values
+    def output_range(self, *ranges: Range) -> Range:
+        """Return the least and greatest possible output for inputs in ``ranges``."""
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+    def _input_counts(self) -> tuple[int, int, str]:
+        """Return how many inputs there are at least and at most, and that in words."""
+        return 1, 1, "one name"
 
     def __eq__(self, other: object) -> bool:
         """Layers are equal if they are of one type and all their fields are."""
@@ -201,7 +216,7 @@ class WeightedLayer(Layer):
         dense: Int64Array = self.codebook[self.weights]
         return dense
 
-    def output_range(self, values: Range) -> Range:
+    def output_range(self, *ranges: Range) -> Range:
         return self.clip
 
     def _weight_axes(self) -> tuple[str, ...]:
@@ -262,7 +277,8 @@ class Convolution(WeightedLayer):
         """Number of input channels."""
         return int(self.weights.shape[1]) * self.groups
 
-    def output_shape(self, shape: Shape) -> Shape:
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
         if shape[0] != self.in_channels:
             raise self._error(f"input must have {self.in_channels} channels, not {shape[0]}")
         return (self.out_channels, *_window_counts(self, shape, self.extent))
@@ -281,7 +297,8 @@ class Linear(WeightedLayer):
         Indices of shape (out, in). The output has shape (out, 1, 1).
     """
 
-    def output_shape(self, shape: Shape) -> Shape:
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
         if int(np.prod(shape)) != self.weights.shape[1]:
             raise self._error(f"input must have {self.weights.shape[1]} values, not shape {shape}")
         return self.out_channels, 1, 1
@@ -307,7 +324,8 @@ class _Pool(Layer):
                     f"padding must be smaller than the kernel {self.kernel}, not {self.padding}"
                 )
 
-    def output_shape(self, shape: Shape) -> Shape:
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
         return (shape[0], *_window_counts(self, shape, self.kernel))
 
 
@@ -337,24 +355,31 @@ class AveragePool(_Pool):
         Reciprocal of the divisor: an integer of up to 31 bits and a right shift (0..63).
     rounding
         How the mean is rounded.
+    origin
+        The mean is rounded as if it were so much more: with the zero point of a network whose
+        halves are rounded away from a stored zero.
     """
 
     scale: int
     shift: int
     rounding: Rounding = Rounding.HALF_UP
+    origin: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set_integer("scale", *_SCALE)
         self._set_integer("shift", *_SHIFT)
         self._set_rounding()
+        self._set_integer("origin", *_ACTIVATION)
 
-    def output_range(self, values: Range) -> Range:
+    def output_range(self, *ranges: Range) -> Range:
+        (values,) = ranges
         size = self.kernel[0] * self.kernel[1]
         low, high = size * values[0], size * values[1]
         if any(self.padding):  # a window may hold as little as one value
             low, high = min(low, 0, values[0]), max(high, 0, values[1])
-        bounds = requantise(np.array([low, high]), self.scale, self.shift, self.rounding)
+        sums = np.array([low, high]) + size * self.origin
+        bounds = requantise(sums, self.scale, self.shift, self.rounding) - self.origin
         return int(bounds[0]), int(bounds[1])
 
 
@@ -362,8 +387,138 @@ class AveragePool(_Pool):
 class Flatten(Layer):
     """The map as a vector in (channel, row, column) order, of shape (values, 1, 1)."""
 
-    def output_shape(self, shape: Shape) -> Shape:
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
         return shape[0] * shape[1] * shape[2], 1, 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(Layer):
+    """The sum of two maps that have different scales.
+
+    ``clip(round(sum * scale >> shift))``, where the sum is the first input, times 2^19, and the
+    second, times 2^20 and then ``round(... * operand_scale >> operand_shift)``. So the first is
+    the input of the greater scale s1, the second that of the lesser, s2; operand_scale stands for
+    s2 / (2 * s1), and scale for 2^-19 * s1 / (scale of the output).
+
+    Parameters
+    ----------
+    operand_scale, operand_shift
+        Multiplier (up to 31 bits) and right shift (0..63) of the second input.
+    scale, shift
+        The same of the sum.
+    rounding
+        How both are rounded.
+    clip
+        Least and greatest output.
+
+    References
+    ----------
+    TFLite's reference kernel of ADD for int8, with ``left_shift`` 20.
+    """
+
+    operand_scale: int
+    operand_shift: int
+    scale: int
+    shift: int
+    rounding: Rounding = Rounding.HALF_UP
+    clip: Range = (0, 255)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("operand_scale", "scale"):
+            self._set_integer(name, *_SCALE)
+        for name in ("operand_shift", "shift"):
+            self._set_integer(name, *_SHIFT)
+        self._set_rounding()
+        self._set_integers("clip", 2, *_ACTIVATION)
+        if self.clip[0] > self.clip[1]:
+            raise self._error(f"clip must be (low, high) with low <= high, not {self.clip!r}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if shapes[0] != shapes[1]:
+            raise self._error(f"inputs must have one shape, not {shapes[0]} and {shapes[1]}")
+        return shapes[0]
+
+    def output_range(self, *ranges: Range) -> Range:
+        return self.clip
+
+    def _input_counts(self) -> tuple[int, int, str]:
+        return 2, 2, "two names"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concat(Layer):
+    """The channels of all inputs, one input after another."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len({shape[1:] for shape in shapes}) != 1:
+            raise self._error(f"inputs must have one height and width, not {shapes}")
+        return sum(shape[0] for shape in shapes), *shapes[0][1:]
+
+    def _input_counts(self) -> tuple[int, int, str]:
+        return 2, 4095, "two names or more"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChannelShuffle(Layer):
+    """Channels of its input in another order; all of them, or some.
+
+    Parameters
+    ----------
+    order
+        Output channel k is input channel ``order[k]``; none twice.
+    """
+
+    order: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.order or len(set(self.order)) != len(self.order):
+            raise self._error(f"order must name channels, none twice, not {self.order!r}")
+        self._set_integers("order", len(self.order), 0, (1 << 16) - 1)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if max(self.order) >= shape[0]:
+            raise self._error(f"order must be below {shape[0]}, the channels of its input")
+        return len(self.order), *shape[1:]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lookup(Layer):
+    """A function of one value, as a table: hard-swish, sigmoid, or any other.
+
+    Parameters
+    ----------
+    first
+        The input whose output is ``table[0]``; the next greater ones follow.
+    table
+        Outputs; one for each possible input.
+    """
+
+    first: int
+    table: Int64Array
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set_integer("first", *_ACTIVATION)
+        entries = np.size(self.table)
+        if not 1 <= entries <= 1 << 16:
+            raise self._error(f"table must have 1 to {1 << 16} entries, not {entries}")
+        self._set_array("table", (entries,), _ACTIVATION)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        return shape
+
+    def output_range(self, *ranges: Range) -> Range:
+        ((low, high),) = ranges
+        last = self.first + self.table.size - 1
+        if low < self.first or high > last:
+            raise self._error(f"table must cover inputs {low}..{high}, not {self.first}..{last}")
+        possible = self.table[low - self.first : high - self.first + 1]
+        return int(possible.min()), int(possible.max())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -473,9 +628,8 @@ class CompressedNetwork:
         shapes = {"input": self.input_shape}
         ranges = {"input": self.input_range}
         for layer in self.layers:
-            (source,) = layer.inputs
-            shapes[layer.name] = layer.output_shape(shapes[source])
-            values = layer.output_range(ranges[source])
+            shapes[layer.name] = layer.output_shape(*(shapes[source] for source in layer.inputs))
+            values = layer.output_range(*(ranges[source] for source in layer.inputs))
             if values[0] < _ACTIVATION[0] or values[1] > _ACTIVATION[1]:
                 raise ValueError(
                     f"layer {layer.name!r}: its outputs must fit 16 bits, "

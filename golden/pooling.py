@@ -70,12 +70,19 @@ def average_pool(
     scale: int,
     shift: int,
     rounding: Rounding,
+    origin: int = 0,
     clip: Pair | None = None,
 ) -> Int64Array:
     """Return ``round(sum * scale / 2**shift)`` of each window, then clipped if ``clip`` is given.
 
     Parameters, result and errors are those of :func:`max_pool` and
-    :func:`thresher.golden.requantise.requantise`.
+    :func:`thresher.golden.requantise.requantise`; further:
+
+    Parameters
+    ----------
+    origin
+        Added to each value of a window, inside the map or not, and taken off the result again: how
+        a half is rounded depends on the sign of the mean that a zero point is added to.
 
     Examples
     --------
@@ -88,7 +95,9 @@ def average_pool(
     sums = np.empty((*values.shape[:-2], *size), dtype=np.int64)
     for place, rows, positions in _windows(values.shape, kernel, stride, padding, size):
         sums[(..., *place)] = values[..., rows, positions].sum(axis=(-2, -1))
-    return requantise(sums, scale, shift, rounding, clip)
+    sums += origin * kernel[0] * kernel[1]
+    pooled = requantise(sums, scale, shift, rounding) - origin
+    return pooled if clip is None else np.clip(pooled, *clip)
 
 
 def _checked(maps: npt.ArrayLike) -> Int64Array:

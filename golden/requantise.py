@@ -14,6 +14,8 @@ __all__ = ["requantise"]
 
 Int64Array = npt.NDArray[np.int64]
 
+_DOUBLE_SHIFT = 31  # where double rounding rounds first
+
 
 def requantise(
     acc: npt.ArrayLike,
@@ -23,6 +25,9 @@ def requantise(
     clip: tuple[int, int] | None = None,
 ) -> Int64Array:
     """Return ``round(acc * scale / 2**shift)``, then clipped if ``clip`` is given.
+
+    ``DOUBLE`` is TFLite's ``MultiplyByQuantizedMultiplier`` (its reference kernels, with a
+    ``SaturatingRoundingDoublingHighMul`` and a ``RoundingDivideByPOT``).
 
     Parameters
     ----------
@@ -58,6 +63,10 @@ def requantise(
     [3, -3, 3, -3]
     >>> requantise([5, -5, 6, -6], 1, 1, Rounding.HALF_EVEN).tolist()
     [2, -2, 3, -3]
+    >>> requantise([5, -5, 6, -6], 1 << 30, 31, Rounding.DOUBLE).tolist()
+    [3, -2, 3, -3]
+    >>> requantise([5, -5, 7, -7], 1 << 30, 32, Rounding.DOUBLE).tolist()  # 3, -2; 4, -3 halved
+    [2, -1, 2, -2]
     """
     accs = _integers("acc", acc, -(1 << 47), (1 << 47) - 1)
     scales = _integers("scale", scale, 0, (1 << 31) - 1)
@@ -96,6 +105,10 @@ def _round(products: npt.NDArray, shifts: npt.NDArray, rounding: Rounding) -> np
             # A half was rounded up: the bits shifted out are all 0 after the addend.
             is_half = ((values << shifts) == products + half) & (half > 0)
             return np.asarray(values - (is_half & (values % 2 == 1)))
+        case Rounding.DOUBLE:
+            first = np.minimum(shifts, _DOUBLE_SHIFT)
+            once = _round(products, first, Rounding.HALF_UP)
+            return _round(once, shifts - first, Rounding.HALF_AWAY)
 
 
 def _integers(name: str, values: npt.ArrayLike, low: int, high: int) -> Int64Array:

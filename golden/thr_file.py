@@ -33,18 +33,22 @@ from thresher.golden.codes.weights import decode_layer, encode_layer
 from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import (
+    Add,
     AveragePool,
+    ChannelShuffle,
     CompressedNetwork,
+    Concat,
     Convolution,
     Flatten,
     Layer,
     Linear,
+    Lookup,
     MaxPool,
 )
 
 __all__ = ["ThrError", "from_bytes", "load", "save", "to_bytes"]
 
-VERSION = 1
+VERSION = 2
 FORMAT = "thresher network"
 
 _TYPES: dict[str, type[Layer]] = {
@@ -53,6 +57,10 @@ _TYPES: dict[str, type[Layer]] = {
     "max_pool": MaxPool,
     "average_pool": AveragePool,
     "flatten": Flatten,
+    "add": Add,
+    "concat": Concat,
+    "channel_shuffle": ChannelShuffle,
+    "lookup": Lookup,
 }
 _NAMES = {layer_type: name for name, layer_type in _TYPES.items()}
 _MEMBERS = ("header", "arrays", "weights")

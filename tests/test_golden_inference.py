@@ -31,13 +31,18 @@ from thresher.golden.random_network import random_inputs, random_network
 Maps = npt.NDArray[np.int64]
 
 
+HALF_AWAY = Rounding.HALF_AWAY
+
+
 def rounded(value: int, scale: int, shift: int, rounding: Rounding) -> int:
+    if rounding is Rounding.DOUBLE and shift > 31:
+        return rounded(rounded(value, scale, 31, Rounding.HALF_UP), 1, shift - 31, HALF_AWAY)
     down, rest = divmod(value * scale, 1 << shift)
     twice = 2 * rest - (1 << shift)
     if twice != 0:
         return down + (twice > 0)
     match rounding:
-        case Rounding.HALF_UP:
+        case Rounding.HALF_UP | Rounding.DOUBLE:
             return down + 1
         case Rounding.HALF_AWAY:
             return down + (value > 0)

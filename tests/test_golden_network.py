@@ -119,7 +119,7 @@ def test_codebooks_can_be_exchanged() -> None:
         ({"bias": [0, 0, 0, 1 << 47]}, "bias must be in .* not 140737488355328"),
         ({"scale": [0, 0, 0, -1]}, r"scale must be in 0\.\.2147483647, not -1"),
         ({"shift": [0, 0, 0, 64]}, r"shift must be in 0\.\.63, not 64"),
-        ({"rounding": 3}, "rounding must be a Rounding, not 3"),
+        ({"rounding": 4}, "rounding must be a Rounding, not 4"),
         ({"clip": (5, 4)}, r"clip must be \(low, high\) with low <= high, not \(5, 4\)"),
         ({"clip": (0, 1 << 15)}, "clip must be 2 integers in .* not"),
         ({"stride": (0, 1)}, r"stride must be 2 integers in 1\.\.255, not \(0, 1\)"),

@@ -21,11 +21,14 @@ shifts = st.integers(0, 63) | st.integers(0, 3)
 
 def by_fraction(acc: int, scale: int, shift: int, rounding: Rounding) -> int:
     """The definition."""
+    if rounding is Rounding.DOUBLE and shift > 31:
+        once = by_fraction(acc, scale, 31, Rounding.HALF_UP)
+        return by_fraction(once, 1, shift - 31, Rounding.HALF_AWAY)
     exact = Fraction(acc * scale, 1 << shift)
     if exact - math.floor(exact) != Fraction(1, 2):
         return math.floor(exact + Fraction(1, 2))
     match rounding:
-        case Rounding.HALF_UP:
+        case Rounding.HALF_UP | Rounding.DOUBLE:
             return math.ceil(exact)
         case Rounding.HALF_AWAY:
             return math.ceil(exact) if exact > 0 else math.floor(exact)

@@ -103,7 +103,7 @@ def damage(change: Callable[[dict[str, Any]], object]) -> Callable[[CompressedNe
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (damage(lambda header: header.update(version=2)), "of version 2.*update Thresher"),
+        (damage(lambda header: header.update(version=3)), "of version 3.*update Thresher"),
         (damage(lambda header: header.update(format="other")), "format must be"),
         (damage(lambda header: header.pop("name")), "not valid .*name"),
         (damage(lambda header: header.update(extra=1)), "not valid .*extra"),
@@ -116,7 +116,7 @@ def damage(change: Callable[[dict[str, Any]], object]) -> Callable[[CompressedNe
         (damage(lambda header: header.update(layers=7)), "not valid"),
         (lambda _: sealed(b"{"), "not valid"),
         (lambda _: sealed(b"[]"), "not valid"),
-        (lambda _: sealed(b'{"format":"thresher network","version":1,"sha256":""}'), "SHA-256"),
+        (lambda _: sealed(b'{"format":"thresher network","version":2,"sha256":""}'), "SHA-256"),
         (lambda _: sealed(b"[" * 100_000), "not valid"),
         (lambda _: sealed(b"{}", first="other"), "members must be"),
     ],

@@ -365,6 +365,16 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "pooled_width": stage.result_shape[2] if pooled else stage.out_shape[2],
         "pool_scale": pooling.scale,
         "pool_shift": pooling.shift,
+        "pool_rounding": stage.rounding,
+        "pool_low": stage.clip[0],
+        "pool_high": stage.clip[1],
+        "pool_origin": 0,
+        "pool_offset": 0,
+        "lookup": 0,
+        "add": 0,
+        "scale_operand": 0,
+        "operand_scale": 0,
+        "operand_shift": 0,
     }
 
 
