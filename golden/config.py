@@ -12,7 +12,10 @@ from functools import cached_property
 
 from thresher.golden.codes.rlc import RLCFormat
 
-__all__ = ["Config", "MultiplierKind", "Skip"]
+__all__ = ["LOOKUP_BITS", "Config", "MultiplierKind", "Skip"]
+
+LOOKUP_BITS = 10
+"""Widest activation that can be looked up."""
 
 
 class MultiplierKind(StrEnum):
@@ -80,6 +83,9 @@ class Config:
         Powers of two. 0 chooses a default by P for the first three.
     channel_depth, pool_depth, segments
         Words of a column's constants and pooling row, segments of a lane; powers of two.
+    residual, lookup
+        Whether the columns can add a stored operand, and look outputs up: 1 or 0. The table of a
+        lookup has a word for each activation, of at most 10 bits.
 
     Raises
     ------
@@ -105,6 +111,8 @@ class Config:
     channel_depth: int = 1024
     pool_depth: int = 2048
     segments: int = 64
+    residual: int = 1
+    lookup: int = 1
 
     def __post_init__(self) -> None:
         if self.lanes not in {1, 2, 4, 8, 16}:
@@ -134,6 +142,11 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+        for name in ("residual", "lookup"):
+            if getattr(self, name) not in {0, 1}:
+                raise ValueError(f"{name} must be 0 or 1, not {getattr(self, name)!r}")
+        if self.activation_bits > LOOKUP_BITS:
+            object.__setattr__(self, "lookup", 0)
         depths = {
             "tap_depth": (16, 1 << 20),
             "group_depth": (16, 1 << 16),
