@@ -53,7 +53,7 @@ def compress(
     """
     from thresher.golden import thr_file  # noqa: PLC0415
     from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
-    from thresher.golden.compress.dense import load_dense  # noqa: PLC0415
+    from thresher.golden.compress.dense_file import load_dense  # noqa: PLC0415
     from thresher.golden.compress.funnel import compress as compress_dense  # noqa: PLC0415
     from thresher.golden.compress.funnel import funnel  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415

@@ -28,7 +28,7 @@ import torch  # type: ignore[import-not-found, unused-ignore]  # the extra `trai
 from torch import Tensor  # type: ignore[import-not-found, unused-ignore]
 from torch.nn import functional  # type: ignore[import-not-found, unused-ignore]
 
-from thresher.golden.compress.dense import from_arrays
+from thresher.golden.compress.dense_file import from_arrays
 from thresher.golden.compress.funnel import compress, funnel
 from thresher.golden.compress.share import share
 from thresher.golden.inference import infer

@@ -15,13 +15,8 @@ import pytest
 from scipy.cluster.vq import kmeans2  # type: ignore[import-untyped, unused-ignore]
 
 import thresher.golden
-from thresher.golden.compress.dense import (
-    DenseError,
-    DenseLayer,
-    DenseNetwork,
-    load_dense,
-    save_dense,
-)
+from thresher.golden.compress.dense import RELU, DenseError, DenseLayer, DenseNetwork
+from thresher.golden.compress.dense_file import load_dense, save_dense
 from thresher.golden.compress.funnel import STAGES, compress, funnel
 from thresher.golden.compress.prune import prune_below, prune_to_density
 from thresher.golden.compress.quantise import (
@@ -50,8 +45,6 @@ def small_network(rng: np.random.Generator) -> DenseNetwork:
     def weighted(name: str, kind: str, *shape: int, **more: Any) -> DenseLayer:
         scale = np.sqrt(2 / np.prod(shape[1:]))
         weight = rng.normal(size=shape) * scale
-        if kind == "convolution":
-            more["kernel"] = shape[2:]
         return DenseLayer(
             name=name, kind=kind, weight=weight, bias=rng.normal(size=shape[0]) / 10, **more
         )
@@ -62,12 +55,12 @@ def small_network(rng: np.random.Generator) -> DenseNetwork:
         input_range=(0, 255),
         input_scale=1 / 255,
         layers=(
-            weighted("c1", "convolution", 8, 2, 3, 3, relu=True, padding=(1, 1, 1, 1)),
+            weighted("c1", "convolution", 8, 2, 3, 3, clip=RELU, padding=(1, 1, 1, 1)),
             DenseLayer(name="p1", kind="max_pool", kernel=(2, 2), stride=(2, 2)),
-            weighted("c2", "convolution", 12, 4, 3, 3, relu=True, stride=(2, 1), groups=2),
+            weighted("c2", "convolution", 12, 4, 3, 3, clip=RELU, stride=(2, 1), groups=2),
             DenseLayer(name="p2", kind="average_pool", kernel=(2, 2), stride=(1, 1)),
             DenseLayer(name="flat", kind="flatten"),
-            weighted("f1", "linear", 20, 36, relu=True),
+            weighted("f1", "linear", 20, 36, clip=RELU),
             weighted("f2", "linear", 5, 20),
         ),
     )

@@ -9,34 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.codes.weights import encode_layer
-from thresher.golden.compress.dense import DenseError, DenseLayer, DenseNetwork
+from thresher.golden.compress.calibrate import calibrate
+from thresher.golden.compress.dense import DenseError, DenseNetwork
 from thresher.golden.compress.prune import prune_to_density
-from thresher.golden.compress.quantise import (
-    activation_step,
-    quantise_codebook,
-    quantise_factor,
-)
+from thresher.golden.compress.quantise import IntegerWeights, quantise_codebook
 from thresher.golden.compress.share import share
-from thresher.golden.densities import with_densities
-from thresher.golden.network import (
-    AveragePool,
-    CompressedNetwork,
-    Convolution,
-    Flatten,
-    Layer,
-    Linear,
-    MaxPool,
-    Range,
-    WeightedLayer,
-)
+from thresher.golden.network import CompressedNetwork, WeightedLayer
 
 __all__ = ["STAGES", "Stage", "compress", "funnel"]
 
 STAGES = ("dense", "pruned", "shared", "run-coded", "Huffman")
 FLOAT_BITS = 32
 CONSTANT_BITS = {"bias": 32, "scale": 31, "shift": 6}
-SIGNED_TOP = 250  # leaves room to 255 for inputs beyond the calibration samples
-UNSIGNED, SIGNED = (0, 255), (-256, 255)
 
 PerLayer = float | Mapping[str, float]
 
@@ -85,8 +69,7 @@ def compress(
     Returns
     -------
     network
-        Hidden ReLU layers have outputs in 0..255, the others in -256..255; one scale a layer. Its
-        metadata has the densities of the calibration samples.
+        As :func:`thresher.golden.compress.calibrate.quantise` gives it, with one scale a layer.
 
     Raises
     ------
@@ -98,42 +81,22 @@ def compress(
             known = {layer.name for layer in dense.layers if layer.weight is not None}
             for name in sorted(set(parameter) - known):
                 raise DenseError(f"no layer {name!r} with weights in {sorted(known)}")
-    x = dense.scaled(calibration)
-    step, source = dense.input_scale, "input"
-    layers: list[Layer] = []
+    samples = dense.scaled(calibration)
+    weights = {}
     for layer in dense.layers:
         if layer.weight is None:
-            x = layer.run(x)
-            layers.append(_plain_layer(layer, source))
-            source = layer.name
             continue
         kept = _of(density, layer.name, 1.0)
         try:
             pruned = prune_to_density(layer.weight, kept) if kept != 1 else layer.weight
             shared = share(pruned, int(_of(entries, layer.name, 32)))
-            indices, codebook, weight_step = quantise_codebook(shared, weight_bits)
+            indices, codebook, step = quantise_codebook(shared, weight_bits)
         except ValueError as error:
-            raise DenseError(f"layer {layer.name!r}: {error}") from None
-        # The layer as it will be: the next layers' steps follow from what they will really see.
-        x = DenseLayer(**{**vars(layer), "weight": codebook[indices] * weight_step}).run(x)
-        top = UNSIGNED[1] if layer.relu else SIGNED_TOP
-        is_last = layer is dense.layers[-1]
-        try:
-            out_step = activation_step(x, top, 100.0 if is_last else percentile)
-        except ValueError as error:
-            raise DenseError(f"layer {layer.name!r}: {error}") from None
-        layers.append(
-            _weighted_layer(layer, source, indices, codebook, (weight_step * step, out_step))
+            raise layer.error(str(error)) from None
+        weights[layer.name] = IntegerWeights(
+            indices=indices, codebook=codebook, steps=np.full(len(indices), step)
         )
-        step, source = out_step, layer.name
-    network = CompressedNetwork(
-        name=dense.name,
-        input_shape=dense.input_shape,
-        input_range=dense.input_range,
-        layers=tuple(layers),
-        metadata=dict(metadata or {}),
-    )
-    return with_densities(network, calibration)
+    return calibrate(dense, samples, weights, percentile=percentile, metadata=metadata)
 
 
 def funnel(network: CompressedNetwork) -> list[Stage]:
@@ -183,65 +146,3 @@ def _of(parameter: PerLayer | Mapping[str, int] | None, name: str, default: floa
     if parameter is None:
         return default
     return parameter.get(name, default) if isinstance(parameter, Mapping) else parameter
-
-
-def _plain_layer(layer: DenseLayer, source: str) -> Layer:
-    if layer.kind == "flatten":
-        return Flatten(name=layer.name, inputs=(source,))
-    if layer.kind == "max_pool":
-        return MaxPool(
-            name=layer.name,
-            inputs=(source,),
-            kernel=layer.kernel,
-            stride=layer.stride,
-            padding=layer.padding,
-        )
-    scale, shift = quantise_factor(1 / (layer.kernel[0] * layer.kernel[1]))
-    return AveragePool(
-        name=layer.name,
-        inputs=(source,),
-        kernel=layer.kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        scale=scale,
-        shift=shift,
-    )
-
-
-def _weighted_layer(
-    layer: DenseLayer,
-    source: str,
-    indices: npt.NDArray[np.uint8],
-    codebook: npt.NDArray[np.int64],
-    steps: tuple[float, float],
-) -> WeightedLayer:
-    sum_step, out_step = steps
-    try:
-        scale, shift = quantise_factor(sum_step / out_step)
-    except ValueError as error:
-        raise DenseError(f"layer {layer.name!r}: {error}") from None
-    assert layer.bias is not None
-    bias = np.rint(layer.bias / sum_step)
-    if np.abs(bias).max() >= 1 << 31:
-        raise DenseError(f"layer {layer.name!r}: its bias {layer.bias} does not fit 32 bits")
-    channels = len(bias)
-    clip: Range = UNSIGNED if layer.relu else SIGNED
-    common = {
-        "name": layer.name,
-        "inputs": (source,),
-        "weights": indices,
-        "codebook": codebook,
-        "bias": bias.astype(np.int64),
-        "scale": np.full(channels, scale),
-        "shift": np.full(channels, shift),
-        "clip": clip,
-    }
-    if layer.kind == "linear":
-        return Linear(**common)  # type: ignore[arg-type]  # values of many types
-    return Convolution(
-        **common,  # type: ignore[arg-type]  # values of many types
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-    )

@@ -7,13 +7,21 @@ A *step* is the real value of the integer 1. A layer's sums have the step
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.compress.share import SharedWeights
 
-__all__ = ["SCALE_BITS", "activation_step", "quantise_codebook", "quantise_factor"]
+__all__ = [
+    "SCALE_BITS",
+    "IntegerWeights",
+    "activation_step",
+    "quantise_channels",
+    "quantise_codebook",
+    "quantise_factor",
+]
 
 SCALE_BITS = 16  # significant bits of a multiplier: an error of 2^-17 moves no 9-bit output
 MAX_SCALE = (1 << 31) - 1
@@ -21,6 +29,30 @@ MAX_SHIFT = 63
 
 IndexArray = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IntegerWeights:
+    """Weights of a layer as indices into a codebook of integers.
+
+    Parameters
+    ----------
+    indices
+        uint8, of the weights' shape; the first axis is the output channel.
+    codebook
+        Integers; entry 0 is 0 and the others ascend.
+    steps
+        Weight step of each output channel, (out,).
+    """
+
+    indices: IndexArray
+    codebook: Int64Array
+    steps: npt.NDArray[np.float64]
+
+    def dense(self) -> npt.NDArray[np.float64]:
+        """Return the real values of the weights."""
+        axes = [1] * (self.indices.ndim - 1)
+        return self.codebook[self.indices] * self.steps.reshape(-1, *axes)
 
 
 def quantise_codebook(
@@ -54,16 +86,63 @@ def quantise_codebook(
     >>> indices.tolist(), codebook.tolist(), round(step, 6)
     ([0, 3, 1, 2, 2], [0, -100, 50, 127], 0.01)
     """
-    if not 2 <= weight_bits <= 9:
-        raise ValueError(f"weight_bits must be in 2..9, not {weight_bits!r}")
-    top = (1 << (weight_bits - 1)) - 1
+    top = _top(weight_bits)
     greatest = float(np.abs(shared.codebook).max())
     step = greatest / top if greatest else 1.0
     rounded = np.rint(shared.codebook / step).astype(np.int64)
-    kept = np.unique(rounded[rounded != 0])
-    codebook = np.concatenate([np.zeros(1, dtype=np.int64), kept])
-    new_index = np.where(rounded == 0, 0, 1 + np.searchsorted(kept, rounded)).astype(np.uint8)
+    new_index, codebook = _as_codebook(rounded)
     return new_index[shared.indices], codebook, step
+
+
+def quantise_channels(
+    weight: npt.ArrayLike, least_steps: npt.ArrayLike = 0.0, weight_bits: int = 8
+) -> IntegerWeights:
+    """Round weights to symmetric integers, with a step for each output channel.
+
+    Parameters
+    ----------
+    weight
+        Floats; the first axis is the output channel.
+    least_steps
+        Least step of a channel, one number or (out,): a channel of tiny weights must not make its
+        bias larger than the accumulators.
+    weight_bits
+        Width of an integer weight, 2 to 8; a channel's greatest magnitude becomes
+        ``2 ** (weight_bits - 1) - 1``, or less where its least step is greater.
+
+    Raises
+    ------
+    ValueError
+        If ``weight_bits`` is out of its range.
+
+    Examples
+    --------
+    >>> made = quantise_channels([[1.27, -0.5], [0.0, 0.127]])
+    >>> made.codebook[made.indices].tolist(), made.steps.round(6).tolist()
+    ([[127, -50], [0, 127]], [0.01, 0.001])
+    """
+    if weight_bits > 8:
+        raise ValueError(f"weight_bits must be in 2..8 for a step a channel, not {weight_bits!r}")
+    array = np.asarray(weight, dtype=np.float64)
+    flat = array.reshape(len(array), -1)
+    steps = np.maximum(np.abs(flat).max(axis=1) / _top(weight_bits), least_steps)
+    steps = np.where(steps > 0, steps, 1.0)
+    indices, codebook = _as_codebook(np.rint(flat / steps[:, None]).astype(np.int64))
+    return IntegerWeights(indices=indices.reshape(array.shape), codebook=codebook, steps=steps)
+
+
+def _top(weight_bits: int) -> int:
+    if not 2 <= weight_bits <= 9:
+        raise ValueError(f"weight_bits must be in 2..9, not {weight_bits!r}")
+    return (1 << (weight_bits - 1)) - 1
+
+
+def _as_codebook(values: Int64Array) -> tuple[IndexArray, Int64Array]:
+    """Return indices into a codebook of the distinct values, of which the first is 0."""
+    kept = np.unique(values[values != 0])
+    codebook = np.concatenate([np.zeros(1, dtype=np.int64), kept])
+    indices = np.where(values == 0, 0, 1 + np.searchsorted(kept, values)).astype(np.uint8)
+    return indices, codebook
 
 
 def quantise_factor(factor: float, bits: int = SCALE_BITS) -> tuple[int, int]:
