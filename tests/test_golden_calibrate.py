@@ -318,9 +318,9 @@ def test_an_integer_network_computes_nearly_what_the_dense_one_does(seed: int) -
         ours = outputs[name]
         assert ours.shape == real.shape
         step = float((ours * real).sum() / np.square(ours).sum())
-        error = np.abs(ours * step - real)
-        assert error.max() < 0.06 * np.abs(real).max(), name
-        assert np.square(error).mean() < 0.06**2 * np.square(real).mean(), name
+        error = np.abs(ours * step - real)  # of nine roundings of 8 or 9 bits, one after another
+        assert error.max() < 0.08 * np.abs(real).max(), name
+        assert np.square(error).mean() < 0.05**2 * np.square(real).mean(), name
     output = network.metadata["output"]
     assert isinstance(output, dict)
     assert (
