@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from thresher.golden.addition import add
 from thresher.golden.codes.huffman import entropy_bits
 from thresher.golden.codes.rlc import RLCFormat
 from thresher.golden.codes.weights import best_format, encode_layer, zero_runs
 from thresher.golden.config import MultiplierKind
 from thresher.golden.multipliers import represent
 from thresher.golden.network import (
-    ADD_HEADROOM,
     Add,
     AveragePool,
     ChannelShuffle,
@@ -326,12 +326,15 @@ def _forward(  # noqa: PLR0911  # a result a kind of layer
 
 
 def _add(layer: Add, sources: list[Int64Array]) -> Int64Array:
-    first, second = sources
-    scaled = requantise(
-        second << ADD_HEADROOM, layer.operand_scale, layer.operand_shift, layer.rounding
+    return add(
+        *sources,
+        operand_scale=layer.operand_scale,
+        operand_shift=layer.operand_shift,
+        scale=layer.scale,
+        shift=layer.shift,
+        rounding=layer.rounding,
+        clip=layer.clip,
     )
-    total = (first << ADD_HEADROOM - 1) + scaled
-    return requantise(total, layer.scale, layer.shift, layer.rounding, layer.clip)
 
 
 def _requantised(layer: WeightedLayer, sums: npt.NDArray[np.floating]) -> Int64Array:

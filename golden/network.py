@@ -18,7 +18,6 @@ from thresher.golden.descriptors import Rounding
 from thresher.golden.requantise import requantise
 
 __all__ = [
-    "ADD_HEADROOM",
     "Add",
     "AveragePool",
     "ChannelShuffle",
@@ -47,9 +46,6 @@ _SCALE = (0, (1 << 31) - 1)
 _SHIFT = (0, 63)
 _WEIGHT = (-256, 256)  # 256 as a shift multiplier sees 255
 _ACTIVATION = (-(1 << 15), (1 << 15) - 1)
-
-ADD_HEADROOM = 20
-"""Fractional bits of the operands of an addition, as in TFLite."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -404,7 +400,7 @@ class Add(Layer):
     Parameters
     ----------
     operand_scale, operand_shift
-        Multiplier (up to 31 bits) and right shift (0..63) of the second input.
+        Multiplier (up to 31 bits) and right shift (0..63) of the second input; together at most 1.
     scale, shift
         The same of the sum.
     rounding
@@ -430,6 +426,11 @@ class Add(Layer):
             self._set_integer(name, *_SCALE)
         for name in ("operand_shift", "shift"):
             self._set_integer(name, *_SHIFT)
+        if self.operand_scale > 1 << self.operand_shift:
+            raise self._error(
+                f"operand_scale must be at most 2^operand_shift, not {self.operand_scale} with "
+                f"operand_shift {self.operand_shift}; exchange the inputs"
+            )
         self._set_rounding()
         self._set_integers("clip", 2, *_ACTIVATION)
         if self.clip[0] > self.clip[1]:

@@ -222,4 +222,5 @@ def _pool(
         scale=(1 << shift) // (windows[0] * windows[1]),
         shift=shift,
         rounding=Rounding(int(rng.integers(len(Rounding)))),
+        origin=int(rng.choice([0, 0, -128, 3])),
     )

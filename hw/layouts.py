@@ -14,6 +14,7 @@ __all__ = [
     "memory_request_layout",
     "pointer_write_layout",
     "record_layout",
+    "result_layout",
     "row_word_layout",
     "tap_layout",
     "tap_write_layout",
@@ -124,9 +125,14 @@ def activation_layout(config: Config) -> data.StructLayout:
     )
 
 
+def result_layout(bits: int) -> data.StructLayout:
+    """A value of the output stage, of ``bits`` bits; ``last`` ends its row."""
+    return data.StructLayout({"value": signed(bits), "last": unsigned(1)})
+
+
 def value_layout(config: Config) -> data.StructLayout:
     """An output activation; ``last`` ends its row."""
-    return data.StructLayout({"value": signed(config.activation_bits), "last": unsigned(1)})
+    return result_layout(config.activation_bits)
 
 
 def write_request_layout(config: Config) -> data.StructLayout:

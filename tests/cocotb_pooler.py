@@ -23,6 +23,7 @@ MAPS, CHANNELS, HEIGHT, WIDTH = 2, 3, 8, 9
 KERNEL, STRIDE, PAD, SIZE = (3, 3), (2, 2), (1, 1), (4, 5)
 SCALE, SHIFT = 7282, 16  # one ninth
 LOW, HIGH = -256, 255
+ORIGIN = -128
 
 
 def signed_value(payload: int) -> tuple[int, bool]:
@@ -36,13 +37,21 @@ def signed_value(payload: int) -> tuple[int, bool]:
 @cocotb.parametrize(pool=[Pool.MAX, Pool.AVERAGE], max_pause=[0, 3])
 async def values_equal_golden(dut: Any, pool: Pool, max_pause: int) -> None:
     rng = np.random.default_rng(random.getrandbits(64))
-    rounding = Rounding(int(rng.integers(3)))
+    rounding = Rounding(int(rng.integers(len(Rounding))))
     maps = rng.integers(LOW, HIGH, (MAPS, CHANNELS, HEIGHT, WIDTH), endpoint=True)
     if pool == Pool.MAX:
         pooled = max_pool(maps, KERNEL, STRIDE, PAD, SIZE)
     else:
         pooled = average_pool(
-            maps, KERNEL, STRIDE, PAD, SIZE, scale=SCALE, shift=SHIFT, rounding=rounding
+            maps,
+            KERNEL,
+            STRIDE,
+            PAD,
+            SIZE,
+            scale=SCALE,
+            shift=SHIFT,
+            rounding=rounding,
+            origin=ORIGIN,
         )
     expected = pooled.transpose(0, 2, 3, 1).ravel().tolist()
     inputs = (maps.transpose(0, 2, 3, 1).ravel() & (1 << CONFIG.activation_bits) - 1).tolist()
@@ -51,9 +60,11 @@ async def values_equal_golden(dut: Any, pool: Pool, max_pause: int) -> None:
     run = {
         "out_height": HEIGHT,
         "out_width": WIDTH,
-        "clip_low": LOW,
-        "clip_high": HIGH,
-        "rounding": rounding,
+        "pool_low": LOW,
+        "pool_high": HIGH,
+        "pool_rounding": rounding,
+        "pool_origin": ORIGIN,
+        "pool_offset": ORIGIN * KERNEL[0] * KERNEL[1],
         "pool": pool,
         "pool_scale": SCALE,
         "pool_shift": SHIFT,

@@ -41,7 +41,7 @@ def signed_value(payload: int) -> tuple[int, bool]:
 @cocotb.parametrize(max_gap=[0, 3], max_stall=[0, 3])
 async def values_equal_golden(dut: Any, max_gap: int, max_stall: int) -> None:
     rng = np.random.default_rng(random.getrandbits(64))
-    rounding = Rounding(int(rng.integers(3)))
+    rounding = Rounding(int(rng.integers(len(Rounding))))
     bias = rng.integers(-(1 << 20), 1 << 20, CHANNELS)
     scale = rng.integers(0, 1 << CONFIG.scale_bits, CHANNELS)
     shift = rng.integers(36, 50, CHANNELS)

@@ -50,6 +50,6 @@ def program_records(program: Program) -> Iterator[tuple[int, Fields, list[Fields
             for _ in range(program.config.lanes):
                 lane = take(RUN_LANE)
                 lanes.append(lane)
-                for _ in range(lane["segments"]):
+                for _ in range(lane["segments"] + head["add"]):
                     take(RUN_SEGMENT)
             yield first, head, lanes

@@ -97,7 +97,9 @@ def slowly(layer: Layer, one: Maps) -> Maps:
         if isinstance(layer, MaxPool):
             values[c, y, x] = window.max()
         else:
-            values[c, y, x] = rounded(int(window.sum()), layer.scale, layer.shift, layer.rounding)
+            total = int(window.sum()) + layer.origin * layer.kernel[0] * layer.kernel[1]
+            mean = rounded(total, layer.scale, layer.shift, layer.rounding)
+            values[c, y, x] = mean - layer.origin
     return values
 
 

@@ -48,6 +48,7 @@ class Step:
     head: Fields
     lanes: list[Fields]
     segments: list[list[Fields]] = field(default_factory=list)
+    operands: list[Fields] = field(default_factory=list)
 
     @property
     def kind(self) -> Kind:
@@ -58,9 +59,10 @@ class Step:
             lanes = [word for one in self.lanes for word in LOAD_LANE.pack(one)]
             return LOAD.pack(self.head) + lanes
         words = RUN.pack(self.head)
-        for lane, segments in zip(self.lanes, self.segments, strict=True):
+        for number, (lane, segments) in enumerate(zip(self.lanes, self.segments, strict=True)):
+            operand = self.operands[number : number + 1]
             words += RUN_LANE.pack(lane)
-            words += [word for one in segments for word in RUN_SEGMENT.pack(one)]
+            words += [word for one in segments + operand for word in RUN_SEGMENT.pack(one)]
         return words
 
 
@@ -71,12 +73,14 @@ def load(rng: np.random.Generator, lanes: int, needs: int) -> Step:
 
 
 def run(rng: np.random.Generator, lanes: int, needs: int) -> Step:
-    """Return a run that waits for ``needs`` loads, of 0 to 4 segments a lane."""
+    """Return a run that waits for ``needs`` loads, of 0 to 4 segments a lane; it may add."""
     counts = rng.integers(5, size=lanes)
+    head = fields_of(rng, RUN, kind=Kind.RUN, needs=needs)
     return Step(
-        fields_of(rng, RUN, kind=Kind.RUN, needs=needs),
+        head,
         [fields_of(rng, RUN_LANE, segments=int(count)) for count in counts],
         [[fields_of(rng, RUN_SEGMENT) for _ in range(count)] for count in counts],
+        [fields_of(rng, RUN_SEGMENT) for _ in range(lanes * head["add"])],
     )
 
 
@@ -229,6 +233,8 @@ class Bench:
         assert {name: ctx.get(head[name]) for name in step.head} == step.head
         for view, lane in zip(lanes, step.lanes, strict=True):
             assert {name: ctx.get(view[name]) for name in lane} == lane
+        for view, operand in zip(self.dut.operands, step.operands, strict=False):
+            assert {name: ctx.get(view[name]) for name in operand} == operand
         for table, segments in zip(tables, step.segments, strict=False):
             for index, segment in enumerate(segments):
                 assert {name: table[index][name] for name in segment} == segment
@@ -248,6 +254,16 @@ def test_records_start_whole_in_order_when_they_are_allowed(
     kinds = [step.kind for step in steps]
     assert [kind for _, kind in seen.started] == kinds * 2
     assert len(seen.dispatched) == len(seen.finished) == 2 * kinds.count(Kind.RUN)
+
+
+def test_a_machine_without_addition_reads_no_operands() -> None:
+    rng = np.random.default_rng(7)
+    step = run(rng, 2, 0)
+    step.head["add"], step.operands = 0, []
+    bench = Bench(Config(lanes=2, residual=0), [step, step], 0)
+    assert not hasattr(bench.dut, "operands")
+    bench.dut.operands = ()
+    assert [kind for _, kind in bench.run().started] == [Kind.RUN] * 2
 
 
 def test_an_empty_program_is_done_at_once() -> None:

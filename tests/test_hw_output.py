@@ -104,19 +104,26 @@ def simulate(
     return results, accepted, sent
 
 
-@given(value=st.integers(-(1 << 19), (1 << 19) - 1), bounds=st.tuples(*[st.integers(-16, 15)] * 2))
+@given(
+    value=st.integers(-(1 << 19), (1 << 19) - 1),
+    bounds=st.tuples(*[st.integers(-16, 15)] * 2),
+    origin=st.sampled_from([0, -16, 15, -(1 << 16), (1 << 16) - 1]),
+)
 @settings(max_examples=30, deadline=None)
-def test_clipper_limits_to_its_bounds(value: int, bounds: tuple[int, int]) -> None:
+def test_clipper_limits_to_its_bounds(value: int, bounds: tuple[int, int], origin: int) -> None:
     dut = Clipper(SMALL, 20)
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.low, min(bounds))
         ctx.set(dut.high, max(bounds))
-        for item in (value, *bounds):
+        ctx.set(dut.origin, origin)
+        await ctx.tick()
+        for item in (value, *(bound + origin + step for bound in bounds for step in (-1, 0, 1))):
             ctx.set(dut.i, item)
-            assert ctx.get(dut.o) == np.clip(item, min(bounds), max(bounds))
+            assert ctx.get(dut.o) == np.clip(item - origin, min(bounds), max(bounds))
 
     simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
 
@@ -206,6 +213,32 @@ def test_exact_halves_and_their_neighbours(rounding: Rounding, shift: int) -> No
     assert results == requantised(sums, constants, run)
 
 
+@pytest.mark.parametrize("shift", [30, 31, 32, 33, 34, 40])
+def test_rounding_twice_at_the_halves_of_both_shifts(shift: int) -> None:
+    config = Config(activation_bits=16, channel_depth=16)
+    sums = [
+        sign * ((whole << shift) + (half << shift - 1) + step)
+        for whole in range(3)
+        for half in range(2)
+        for step in (-(1 << 30), -1, 0, 1, 1 << 30, (1 << 30) - 1)
+        for sign in (1, -1)
+    ]
+    # Products of these sums: multiples of a quarter of 2**31 on both sides of each half.
+    scale = 1 << 29
+    sums = [max(-(1 << 31), min((1 << 31) - 1, value // scale)) for value in sums]
+    constants = [{"address": 0, "bias": 0, "scale": scale, "shift": shift}]
+    run = {
+        "out_width": len(sums),
+        "rounding": Rounding.DOUBLE,
+        "clip_low": -32768,
+        "clip_high": 32767,
+    }
+    results, _, _ = simulate(
+        Requantiser(config), sums, len(sums), run=run, channels=1, constants=constants
+    )
+    assert results == requantised(sums, constants, run)
+
+
 @pytest.mark.parametrize("rounding", Rounding)
 def test_extremes_of_the_default_widths(rounding: Rounding) -> None:
     config = Config(channel_depth=16)
@@ -269,17 +302,17 @@ def pooled(maps: np.ndarray[Any, Any], run: Mapping[str, int]) -> list[Value]:
         (run["pool_pad_y"], run["pool_pad_x"]),
         (run["pooled_height"], run["pooled_width"]),
     )
-    clip = (run["clip_low"], run["clip_high"])
     if run["pool"] == Pool.MAX:
-        values = max_pool(maps, *geometry).clip(*clip)
+        values = max_pool(maps, *geometry)
     else:
         values = average_pool(
             maps,
             *geometry,
             scale=run["pool_scale"],
             shift=run["pool_shift"],
-            rounding=Rounding(run["rounding"]),
-            clip=clip,
+            rounding=Rounding(run["pool_rounding"]),
+            origin=run["pool_origin"],
+            clip=(run["pool_low"], run["pool_high"]),
         )
     stream = values.transpose(0, 2, 3, 1)
     row = stream.shape[2] * stream.shape[3]
@@ -306,13 +339,16 @@ def pooling_run(**fields: int) -> dict[str, int]:
         "pool_stride_x": 2,
         "pool_pad_y": 0,
         "pool_pad_x": 0,
-        "clip_low": -16,
-        "clip_high": 15,
+        "pool_low": -16,
+        "pool_high": 15,
         "pool_scale": 1,
         "pool_shift": 0,
-        "rounding": 0,
+        "pool_rounding": 0,
+        "pool_origin": 0,
     }
-    return run | fields
+    run |= fields
+    places = run["pool_height"] * run["pool_width"]
+    return run | {"pool_offset": run["pool_origin"] * places}
 
 
 @st.composite
@@ -352,11 +388,17 @@ def test_pooler_equals_golden(
 ) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(-16, 15, (maps, channels, y[0], x[0]), endpoint=True)
+    bounds = np.sort(rng.choice([-16, -5, 0, 2, 15], 2, replace=False)).tolist()
     run = pooling_run(
         pool=pool,
-        rounding=rounding,
+        pool_rounding=rounding,
         pool_scale=int(rng.choice([1, 3, 28, 57])),
         pool_shift=int(rng.integers(0, 8)),
+        pool_height=y[1],
+        pool_width=x[1],
+        pool_origin=int(rng.choice([0, -16, 3, 1000])),
+        pool_low=bounds[0],
+        pool_high=bounds[1],
     )
     for side, axis, (length, kernel, stride, pad, count) in (("height", "y", y), ("width", "x", x)):
         run |= {
@@ -422,7 +464,7 @@ def test_disjoint_windows_take_a_value_per_cycle(pool: Pool) -> None:
     assert accepted == list(range(accepted[0], accepted[0] + values.size))
     # Values 3 to 5 of each 6, of odd rows, are the last ones of their windows.
     final = [cycle for n, cycle in enumerate(accepted) if n // 18 % 2 and n // 3 % 2]
-    assert sent == [cycle + 7 for cycle in final]
+    assert sent == [cycle + 8 for cycle in final]
 
 
 def test_overlapping_windows_take_a_cycle_per_value_and_window() -> None:

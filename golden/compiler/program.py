@@ -28,7 +28,12 @@ from thresher.golden.descriptors import (
 )
 from thresher.golden.inference import Inference, infer
 from thresher.golden.multipliers import encode, represent
-from thresher.golden.network import CompressedNetwork, WeightedLayer, check_accumulators
+from thresher.golden.network import (
+    AveragePool,
+    CompressedNetwork,
+    WeightedLayer,
+    check_accumulators,
+)
 
 __all__ = ["Program", "StoredMap", "compile_network"]
 
@@ -330,6 +335,7 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
     stage, pooling = part.stage, part.stage.pooling
     pooled = pooling.kind is not Pool.NONE
     phase_height, phase_width = stage.phase_shape
+    half_range = 1 << config.activation_bits - 1
     return {
         "kind": Kind.RUN,
         "send_zeros": not skip.skips_activations,
@@ -365,11 +371,11 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "pooled_width": stage.result_shape[2] if pooled else stage.out_shape[2],
         "pool_scale": pooling.scale,
         "pool_shift": pooling.shift,
-        "pool_rounding": stage.rounding,
-        "pool_low": stage.clip[0],
-        "pool_high": stage.clip[1],
-        "pool_origin": 0,
-        "pool_offset": 0,
+        "pool_rounding": pooling.rounding,
+        "pool_low": -half_range,
+        "pool_high": half_range - 1,
+        "pool_origin": pooling.origin,
+        "pool_offset": pooling.origin * pooling.kernel[0] * pooling.kernel[1],
         "lookup": 0,
         "add": 0,
         "scale_operand": 0,
@@ -625,6 +631,8 @@ def _check_widths(network: CompressedNetwork, config: Config) -> None:
                     f"layer {layer.name} has a scale of more than {config.scale_bits} bits; "
                     f"raise scale_bits"
                 )
+        elif isinstance(layer, AveragePool):
+            ranges[f"layer {layer.name}"] = network.ranges()[layer.name]
     for name, (least, most) in ranges.items():
         if least < low or most > high:
             raise ValueError(

@@ -39,6 +39,8 @@ class Pooling:
     shape: tuple[int, int] = (1, 1)
     scale: int = 1
     shift: int = 0
+    rounding: Rounding = Rounding.HALF_UP
+    origin: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,7 @@ def _identity(
         bias=0 * ones,
         scale=ones,
         shift=0 * ones,
-        rounding=getattr(layer, "rounding", Rounding.HALF_UP),
+        rounding=Rounding.HALF_UP,
         clip=full,
         stride=(1, 1),
         padding=(0, 0),
@@ -148,20 +150,19 @@ def _pooling(layer: MaxPool | AveragePool, shape: Shape) -> Pooling:
         shape=shape[1:],
     )
     if isinstance(layer, AveragePool):
-        pooling = replace(pooling, scale=int(layer.scale), shift=int(layer.shift))
+        pooling = replace(
+            pooling,
+            scale=int(layer.scale),
+            shift=int(layer.shift),
+            rounding=layer.rounding,
+            origin=int(layer.origin),
+        )
     return pooling
 
 
 def _flat(layer: Layer) -> bool:
     """Whether the layer takes a map as the vector of its values."""
     return isinstance(layer, Linear | Flatten)
-
-
-def _agrees(layer: MaxPool | AveragePool, stage: Stage) -> bool:
-    """Average pooling rounds as its stage does, and a window's zeros lie in the stage's clip."""
-    if isinstance(layer, MaxPool):
-        return True
-    return layer.rounding == stage.rounding and stage.clip[0] <= 0 <= stage.clip[1]
 
 
 def stages_of(
@@ -210,7 +211,7 @@ def stages_of(
             last = stages[-1] if stages else None
             merged = last is not None and last.result == source and readers[source] == 1
             merged = merged and last is not None and last.pooling.kind is Pool.NONE
-            if merged and last is not None and _agrees(layer, last) and not keep_layers:
+            if merged and last is not None and not keep_layers:
                 stages[-1] = replace(
                     last, result=layer.name, result_shape=out_shape, pooling=pooling
                 )

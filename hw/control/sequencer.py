@@ -61,6 +61,9 @@ class Sequencer(wiring.Component):
         Record of the load in hand and of its columns; stable while loaders are busy.
     run, run_lanes, segments : ``Out``
         Record of the run in hand, of its lanes; writes to the segment tables.
+    operands : ``Out``
+        Each column's operand, ``record_layout(RUN_SEGMENT)``, of a run that adds; stable like
+        ``run``. Only with ``config.residual``.
     load_start, run_start : ``Out(1)``
         Pulses.
     loads_busy, run_busy, drained : ``In(1)``
@@ -83,6 +86,7 @@ class Sequencer(wiring.Component):
     run: data.View
     run_lanes: Sequence[data.View]
     segments: Sequence[data.View]
+    operands: Sequence[data.View]
     run_start: Signal
     run_busy: Signal
     run_finished: Signal
@@ -96,6 +100,7 @@ class Sequencer(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = config
         lanes = config.lanes
+        operand = Out(record_layout(RUN_SEGMENT))
         super().__init__(
             {
                 "start": In(1),
@@ -108,6 +113,7 @@ class Sequencer(wiring.Component):
                 "run": Out(record_layout(RUN)),
                 "run_lanes": Out(record_layout(RUN_LANE)).array(lanes),
                 "segments": Out(segment_write_layout(config)).array(lanes),
+                **({"operands": operand.array(lanes)} if config.residual else {}),
                 "run_start": Out(1),
                 "run_busy": In(1),
                 "run_finished": Out(1),
@@ -173,6 +179,15 @@ class Sequencer(wiring.Component):
                 m.next = "HEADER"
             with m.Else():
                 m.next = "RUN LANE"
+
+        def end_segments() -> None:
+            if not config.residual:
+                go_to_next_lane()
+                return
+            with m.If(self.run.add):
+                m.next = "OPERAND"
+            with m.Else():
+                go_to_next_lane()
 
         # What is under way, and what is finished. A pulse of start is followed by busy a cycle on.
         kind = word[:2]
@@ -246,7 +261,7 @@ class Sequencer(wiring.Component):
                     with m.If(word[:16] != 0):
                         m.next = "SEGMENTS"
                     with m.Else():
-                        go_to_next_lane()
+                        end_segments()
             with m.State("SEGMENTS"):
                 m.d.comb += take.eq(1)
                 with m.Switch(lane):
@@ -256,6 +271,12 @@ class Sequencer(wiring.Component):
                 with m.If(arrived):
                     m.d.sync += [segment.eq(segment + 1), left.eq(left - 1)]
                     with m.If(left == 1):
+                        end_segments()
+            if config.residual:
+                with m.State("OPERAND"):
+                    m.d.comb += take.eq(1)
+                    capture_lane(RUN_SEGMENT, list(self.operands))
+                    with m.If(arrived):
                         go_to_next_lane()
         for write in self.segments:
             m.d.comb += [

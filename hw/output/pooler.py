@@ -1,7 +1,8 @@
 """Pooler: max and average pooling of a column's activations, on the fly.
 
 Defined by :func:`thresher.golden.pooling.max_pool` and
-:func:`thresher.golden.pooling.average_pool`.
+:func:`thresher.golden.pooling.average_pool`. Its scaler also scales the sums of an addition, for a
+run does one or the other.
 """
 
 from typing import Any
@@ -11,16 +12,22 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN, Pool
-from thresher.hw.layouts import record_layout, value_layout
+from thresher.hw.layouts import record_layout, result_layout, value_layout
 from thresher.hw.output.scaler import Scaler
 
-__all__ = ["Pooler", "WindowAxis"]
+__all__ = ["Pooler", "WindowAxis", "addition_bits"]
 
 AXIS_BITS = 12
 SUM_BITS = 12  # a window has at most 2**12 values
 POOL_SCALE_BITS = 31
+
+
+def addition_bits(config: Config) -> int:
+    """Width of the sum of an output and an operand, each of 20 fractional bits at most."""
+    return config.activation_bits + ADD_HEADROOM + 1
 
 
 class WindowAxis(wiring.Component):
@@ -125,6 +132,13 @@ class WindowAxis(wiring.Component):
         return m
 
 
+def _sums_port(config: Config) -> dict[str, Any]:
+    """Return the port of an addition's sums, if the machine adds."""
+    if not config.residual:
+        return {}
+    return {"sums": In(stream.Signature(result_layout(addition_bits(config))))}
+
+
 class PartialStore(wiring.Component):
     """Partial results of windows: combines values into them, and sends finished ones.
 
@@ -133,16 +147,16 @@ class PartialStore(wiring.Component):
     Latency
         An operation presented while ``ready`` reads in this cycle and is carried out in the next;
         one on the same address may follow at once. A result sent in cycle ``t`` is offered in cycle
-        ``t + 7``.
+        ``t + 8``. A sum accepted in cycle ``t`` is offered as a result in cycle ``t + 6``.
     Throughput
         One operation per cycle. Only a result that the scaler cannot take stops them.
     Combinational paths
-        ``o.ready`` to ``ready``.
+        ``o.ready`` to ``ready`` and to ``sums.ready``.
 
     Parameters
     ----------
     config
-        Width of an activation and ``pool_depth``.
+        Width of an activation, ``pool_depth`` and ``residual``.
 
     Members
     -------
@@ -155,6 +169,8 @@ class PartialStore(wiring.Component):
         and ``last`` of the result sent.
     ready : ``Out(1)``
         The operation is taken in this cycle.
+    sums : ``In(stream.Signature(result_layout(addition_bits(config))))``
+        As of :class:`Pooler`.
     o : ``Out(stream.Signature(value_layout(config)))``
         Results, scaled and clipped.
     """
@@ -167,9 +183,10 @@ class PartialStore(wiring.Component):
     overwrite: Signal
     last: Signal
     ready: Signal
+    sums: stream.Interface
     o: stream.Interface
 
-    LATENCY = 2 + Scaler.LATENCY
+    LATENCY = 3 + Scaler.LATENCY
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -183,13 +200,18 @@ class PartialStore(wiring.Component):
                 "overwrite": In(1),
                 "last": In(1),
                 "ready": Out(1),
+                **_sums_port(config),
                 "o": Out(stream.Signature(value_layout(config))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        partial_bits = self.config.activation_bits + SUM_BITS
+        config, run = self.config, self.run
+        partial_bits = config.activation_bits + SUM_BITS
+        sum_bits = max(partial_bits, len(run.pool_offset)) + 1
+        if config.residual:
+            sum_bits = max(sum_bits, addition_bits(config))
         average = Signal()
         m.d.comb += average.eq(self.run.pool == Pool.AVERAGE)
         memory: Memory[Any, Any] = Memory(
@@ -197,7 +219,7 @@ class PartialStore(wiring.Component):
         )
         m.submodules.partials = memory
         write, read = memory.write_port(), memory.read_port()
-        m.submodules.scaler = scaler = Scaler(self.config, partial_bits, POOL_SCALE_BITS)
+        m.submodules.scaler = scaler = Scaler(config, sum_bits, POOL_SCALE_BITS)
         wiring.connect(m, scaler.o, wiring.flipped(self.o))
 
         # The operation whose partial result is being read, and the one written just before.
@@ -238,26 +260,44 @@ class PartialStore(wiring.Component):
         with m.Else():
             m.d.comb += write.data.eq(Mux(partial < value, value, partial))
 
-        # Send, from a register; a maximum is scaled by 1.
+        # Send, from a register; to an average's sum its origins are added.
         sends = Signal()
         sent = Signal(signed(partial_bits), reset_less=True)
         sent_last = Signal(reset_less=True)
+        factor = Signal.like(scaler.i.payload, reset_less=True)
+        factor_valid = Signal()
         with m.If(moves):
             m.d.sync += [
                 sends.eq(emits),
                 sent.eq(Mux(updates, write.data, partial)),
                 sent_last.eq(last),
+                factor_valid.eq(sends),
+                factor.value.eq(sent + Mux(average, run.pool_offset, 0)),
+                factor.last.eq(sent_last),
             ]
+        scales = average
+        if config.residual:
+            scales = average | run.add
+            m.d.comb += self.sums.ready.eq(moves & run.add)
+            with m.If(moves & run.add):
+                m.d.sync += [
+                    factor_valid.eq(self.sums.valid),
+                    factor.value.eq(self.sums.payload.value),
+                    factor.last.eq(self.sums.payload.last),
+                ]
+
+        # A maximum is scaled by 1, and not clipped.
+        half_range = 1 << config.activation_bits - 1
         m.d.comb += [
-            moves.eq(~sends | scaler.i.ready),
-            scaler.i.valid.eq(sends),
-            scaler.i.payload.value.eq(sent),
-            scaler.i.payload.last.eq(sent_last),
-            scaler.i.payload.scale.eq(Mux(average, self.run.pool_scale, 1)),
-            scaler.i.payload.shift.eq(Mux(average, self.run.pool_shift, 0)),
-            scaler.rounding.eq(self.run.rounding),
-            scaler.low.eq(self.run.clip_low),
-            scaler.high.eq(self.run.clip_high),
+            moves.eq(scaler.i.ready),
+            scaler.i.valid.eq(factor_valid),
+            scaler.i.payload.eq(factor),
+            scaler.i.payload.scale.eq(Mux(scales, run.pool_scale, 1)),
+            scaler.i.payload.shift.eq(Mux(scales, run.pool_shift, 0)),
+            scaler.rounding.eq(run.pool_rounding),
+            scaler.low.eq(Mux(scales, run.pool_low, -half_range)),
+            scaler.high.eq(Mux(scales, run.pool_high, half_range - 1)),
+            scaler.origin.eq(Mux(average, run.pool_origin, 0)),
         ]
         return m
 
@@ -270,7 +310,8 @@ class Pooler(wiring.Component):
 
         i -> address -> memory -> max, + or overwrite -> memory
                           |
-                          +-> scale, round, clip -> o
+                          +-> + origins -> scale, round, clip -> o
+                                    sums ---^
 
     A window is sent with its last value, as long as this is the order of the output. The windows
     that are left at the end of an input row, cut by an edge of the map, are sent while the input
@@ -281,22 +322,23 @@ class Pooler(wiring.Component):
     ---------------
     Latency
         Without pooling 0 cycles. Otherwise a window's last value, accepted in cycle ``t``, lets its
-        result be offered in cycle ``t + 7``, if the value lies in no other window.
+        result be offered in cycle ``t + 8``, if the value lies in no other window. A sum accepted
+        in cycle ``t`` is offered as a result in cycle ``t + 6``.
     Throughput
         Receives a value per cycle, or one in ``n`` cycles if it lies in ``n`` windows, and rests
         for ``pool_pad_x`` cycles after each row. Windows left at the end of a row are sent at a
-        result per cycle.
+        result per cycle. One sum per cycle.
     Combinational paths
-        Without pooling between ``i`` and ``o``, both ways. Otherwise ``o.ready`` to ``i.ready``,
-        and ``o`` is driven from registers alone.
+        Without pooling and addition between ``i`` and ``o``, both ways. Otherwise ``o.ready`` to
+        ``i.ready`` and ``sums.ready``, and ``o`` is driven from registers alone.
     Reset
         As ``start``.
 
     Parameters
     ----------
     config
-        Width of an activation, depth of the memory (``pool_depth``): at least ``pooled_width *
-        channels`` words for each pooled row that is under way at one time.
+        Width of an activation; depth of the memory (``pool_depth``): at least ``pooled_width *
+        channels`` words for each pooled row that is under way at one time; ``residual``.
 
     Members
     -------
@@ -304,12 +346,15 @@ class Pooler(wiring.Component):
         Activations of maps, one after another: rows, positions, channels, the last of them
         innermost. ``last`` is passed on without pooling, and not looked at otherwise.
     run : ``In(record_layout(RUN))``
-        The run: ``out_height``, ``out_width``, ``rounding``, ``clip_*``, ``pool*``. Each window
-        holds a place of the map. Constant from ``start`` to the last value.
+        The run: ``out_height``, ``out_width``, ``pool*``, ``add``. Each window holds a place of
+        the map. Constant from ``start`` to the last value.
     channels : ``In(16)``
         Channels of this column, constant likewise.
     start : ``In(1)``
         Begin a map. Anything inside is dropped; nothing is accepted in this cycle.
+    sums : ``In(stream.Signature(result_layout(addition_bits(config))))``
+        In a run that adds, what is scaled by ``pool_scale`` and so on; ``i`` sends nothing then.
+        Only with ``config.residual``.
     o : ``Out(stream.Signature(value_layout(config)))``
         Results in the order of ``i``, ``last`` on the final one of a pooled row.
     """
@@ -318,6 +363,7 @@ class Pooler(wiring.Component):
     run: data.View
     channels: Signal
     start: Signal
+    sums: stream.Interface
     o: stream.Interface
 
     def __init__(self, config: Config) -> None:
@@ -328,6 +374,7 @@ class Pooler(wiring.Component):
                 "run": In(record_layout(RUN)),
                 "channels": In(16),
                 "start": In(1),
+                **_sums_port(config),
                 "o": Out(stream.Signature(value_layout(config))),
             }
         )
@@ -415,6 +462,12 @@ class Pooler(wiring.Component):
         with m.If(store.emit & store.ready):
             m.d.sync += values_left.eq(Mux(store.last, row_size, values_left - 1))
         wiring.connect(m, store.o, wiring.flipped(self.o))
+        if self.config.residual:
+            m.d.comb += [
+                store.sums.valid.eq(self.sums.valid),
+                store.sums.payload.eq(self.sums.payload),
+                self.sums.ready.eq(store.sums.ready & ~self.start),
+            ]
         with m.FSM(name="phase"):
             with m.State("START"):
                 m.d.comb += [x.restart.eq(1), y.restart.eq(1)]
@@ -422,6 +475,12 @@ class Pooler(wiring.Component):
                 m.next = "PREPARE"
                 with m.If(run.pool == Pool.NONE):
                     m.next = "PASS"
+                if self.config.residual:
+                    with m.If(run.add):
+                        m.next = "ADD"
+
+            with m.State("ADD"):
+                pass  # sums go to the store's scaler by themselves
 
             with m.State("PASS"):
                 m.d.comb += [
