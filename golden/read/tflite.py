@@ -8,6 +8,7 @@ alone. A layer that needs a map gets the view's own layer, or a channel shuffle 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = ["Builder", "NodeError", "View", "read_tflite"]
 Int64Array = npt.NDArray[np.int64]
 Padding = tuple[int, int, int, int]
 
+_MOST_VALUES = 1 << 24  # of a tensor
 _INTEGERS = ("INT8", "UINT8")
 _INSTEAD_OP = "replace it, or cut the model before it and let the host compute the rest"
 INT8 = "convert with full integer quantisation (int8 inputs, outputs and weights)"
@@ -225,7 +227,7 @@ class Builder:
         wanted: tuple[int, ...] = (shape[1], shape[2], shape[0])
         if tensor is not None:
             self.tensors[layer.name] = tensor
-            if int(np.prod(tensor.shape)) != int(np.prod(shape)):
+            if math.prod(tensor.shape) != math.prod(shape):
                 raise NodeError(
                     f"its output has shape {tensor.shape}, and it makes {wanted}",
                     "convert it again",
@@ -267,7 +269,7 @@ class Builder:
             return self.map(view)
         except NodeError:
             pass
-        if np.array_equal(np.sort(view.places.ravel()), np.arange(np.prod(view.shape))):
+        if np.array_equal(np.sort(view.places.ravel()), np.arange(math.prod(view.shape))):
             whole = self._whole(
                 view.layer, view.shape, view.shape[1:] + view.shape[:1], view.values
             )
@@ -305,7 +307,7 @@ class Builder:
         """Return whether a view is its layer's whole output in (row, column, channel) order."""
         whole = (
             self._whole(view.layer, view.shape, view.places.shape, view.values)
-            if (view.places.size == np.prod(view.shape))
+            if (view.places.size == math.prod(view.shape))
             else None
         )
         return whole is not None and np.array_equal(whole.places, view.places)
@@ -313,8 +315,11 @@ class Builder:
     def clamped(self, view: View, name: str, tensor: Tensor, limits: Range) -> View:
         """Return the view with its values limited, which takes a layer if any is outside."""
         low, high = view.values
+        if limits[0] <= low and high <= limits[1]:
+            return view
+        self.tensors.pop(view.layer, None)
         table = np.clip(np.arange(low, high + 1), *limits)
-        return self.lookup(view, f"{name}_clip", tensor, table)
+        return self.lookup(view, self.name(f"{name}_clip"), tensor, table)
 
     def name(self, wanted: str) -> str:
         """Return a name that no layer has."""
@@ -347,6 +352,11 @@ class Builder:
             raise NodeError(
                 f"{what} has a size that is not fixed: {tensor.shape}", "fix the shapes"
             )
+        values = math.prod(tensor.shape)
+        if min(tensor.shape, default=1) < 1 or values > _MOST_VALUES:
+            raise NodeError(
+                f"{what} has shape {tensor.shape}", f"use shapes of 1 to {_MOST_VALUES:,} values"
+            )
         if not tensor.shape or tensor.shape[0] != 1:
             raise NodeError(
                 f"{what} has shape {tensor.shape}, and the first size, the batch, must be 1",
@@ -366,6 +376,8 @@ class Builder:
                 break
             number = readers[0].outputs[0]
             path.append(readers[0])
+            if len(self.tensor(number).shape) > 4:
+                break
             shape = self.tensor(number).shape[1:]
             if len(shape) == 3:
                 break
@@ -378,7 +390,7 @@ class Builder:
             self.activation(typed.number)
             if typed is not source and (-1 in source.shape or source.shape != typed.shape):
                 raise NodeError(f"it has shape {source.shape}", "fix the shapes")
-            if min(shape, default=1) < 1 or np.prod(shape) != np.prod(typed.shape[1:]):
+            if min(shape, default=1) < 1 or math.prod(shape) != math.prod(typed.shape[1:]):
                 shape = typed.shape[1:]
             low, high = (limit - typed.zero_point for limit in LIMITS[typed.dtype])
             self.shapes["input"] = self._map_shape(shape)
@@ -408,7 +420,11 @@ class Builder:
         )
 
     def _whole(self, layer: str, shape: Shape, wanted: tuple[int, ...], values: Range) -> View:
-        places = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+        if not 0 < math.prod(shape) <= _MOST_VALUES:
+            raise NodeError(
+                f"a map has shape {shape}", f"use maps of at most {_MOST_VALUES:,} values"
+            )
+        places = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
         if layer.startswith("tensor "):
             self.shapes[layer], self.ranges[layer] = shape, values
         return View(

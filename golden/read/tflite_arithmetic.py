@@ -216,7 +216,12 @@ def _in_single(
     function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
 ) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
     """Return a function of single precision whose results are rounded once."""
-    return lambda values: function(values.astype(np.float64)).astype(np.float32)
+
+    def single(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with np.errstate(over="ignore"):  # an exponential becomes infinite, as in the kernel
+            return function(values.astype(np.float64)).astype(np.float32)
+
+    return single
 
 
 _exp = _in_single(np.exp)

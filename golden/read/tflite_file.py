@@ -5,6 +5,7 @@ The format is that of TensorFlow Lite's ``schema.fbs``, version 3, read by the p
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -327,7 +328,7 @@ class _Parser:
         if length > len(self.content):
             raise ValueError(f"tensor {name} has {length} bytes")
         values: npt.NDArray = np.frombuffer(buffer.DataAsNumpy().tobytes(), _DTYPES[dtype])
-        if values.size != np.prod(shape, dtype=np.int64):
+        if values.size != math.prod(shape):
             raise ValueError(f"tensor {name} has {length} bytes for shape {shape}")
         return values.reshape(shape)
 

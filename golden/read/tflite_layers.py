@@ -6,6 +6,7 @@ Each function takes the builder and a node, and sets the view of the node's outp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -119,7 +120,7 @@ def _fully_connected(builder: Builder, node: Node) -> None:
         "clip": _clip(node, target),
     }
     if view.places.size == inputs:
-        size = int(np.prod(view.shape))
+        size = math.prod(view.shape)
         placed = np.zeros((out, size), np.int64)
         placed[:, view.places.ravel()] = values
         layer: Linear | Convolution = Linear(inputs=(view.layer,), **_codebook(placed), **shared)
@@ -212,7 +213,7 @@ def _concatenation(builder: Builder, node: Node) -> None:
         name=builder.name(f"concat{node.number}"), inputs=tuple(view.layer for view in views)
     )
     made = builder.add(layer)
-    offsets = np.cumsum([0, *(int(np.prod(view.shape)) for view in views)])[:-1]
+    offsets = np.cumsum([0, *(math.prod(view.shape) for view in views)])[:-1]
     places = np.concatenate(
         [view.places + offset for view, offset in zip(views, offsets, strict=True)], axis=axis - 1
     )
@@ -398,7 +399,7 @@ def _check_end(builder: Builder, node: Node) -> None:
 def _reshape(builder: Builder, node: Node) -> None:
     source, target = _views_pair(builder, node)
     view = builder.view(source.number)
-    if view.places.size != np.prod(target.shape):
+    if view.places.size != math.prod(target.shape):
         raise NodeError(f"it makes shape {target.shape} of {source.shape}", _AGAIN)
     builder.views[target.number] = replace(view, places=view.places.reshape(target.shape[1:]))
 
