@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.descriptors import Rounding
 from thresher.golden.network import (
-    ADD_HEADROOM,
     Add,
     AveragePool,
     Concat,
