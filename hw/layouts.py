@@ -11,6 +11,7 @@ from thresher.golden.descriptors import Record
 __all__ = [
     "activation_layout",
     "constant_layout",
+    "lookup_write_layout",
     "memory_request_layout",
     "pointer_write_layout",
     "record_layout",
@@ -90,6 +91,17 @@ def constant_layout(config: Config) -> data.StructLayout:
             "bias": signed(config.accumulator_bits),
             "scale": unsigned(config.scale_bits),
             "shift": unsigned(6),
+        }
+    )
+
+
+def lookup_write_layout(config: Config) -> data.StructLayout:
+    """A loader's write to the lookup table of its column."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "address": unsigned(config.activation_bits),
+            "value": signed(config.activation_bits),
         }
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from amaranth.hdl import Const, Value
 from amaranth.sim import Simulator
 
 from thresher.golden.config import Config
@@ -56,6 +57,8 @@ class Loaded:
         (row, address, offset, code), and the cycles since ``start`` in which they were written.
     pointers
         (row, address, value).
+    lookup
+        (address, value).
     error, position, cycles, words_taken
         How the load ended, and after how many cycles and words.
     """
@@ -63,6 +66,7 @@ class Loaded:
     constants: list[tuple[int, ...]] = field(default_factory=list)
     taps: list[tuple[int, ...]] = field(default_factory=list)
     pointers: list[tuple[int, ...]] = field(default_factory=list)
+    lookup: list[tuple[int, ...]] = field(default_factory=list)
     tap_cycles: list[int] = field(default_factory=list)
     error: ErrorCode = ErrorCode.NONE
     position: int = 0
@@ -147,5 +151,10 @@ def _record(ctx: SimulatorContext, dut: WeightLoader, result: Loaded, cycle: int
         result.tap_cycles.append(cycle)
     if ctx.get(pointer.valid):
         result.pointers.append((*map(ctx.get, (pointer.row, pointer.address, pointer.value)),))
-    if ctx.get(constant.valid | tap.valid | pointer.valid):
+    looked_up: Value = Const(0)
+    if dut.config.lookup:
+        looked_up = dut.lookup.valid
+        if ctx.get(looked_up):
+            result.lookup.append((*map(ctx.get, (dut.lookup.address, dut.lookup.value)),))
+    if ctx.get(constant.valid | tap.valid | pointer.valid | looked_up):
         assert ctx.get(dut.busy), "written while not busy"

@@ -24,6 +24,7 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import LOAD, LOAD_LANE, Record
 from thresher.hw.layouts import (
     constant_layout,
+    lookup_write_layout,
     pointer_write_layout,
     record_layout,
     tap_write_layout,
@@ -51,6 +52,7 @@ def random_column(rng: np.random.Generator) -> ColumnStream:
         shift=rng.integers(0, 64, 4),
         codebook=rng.integers(0, 1 << CONFIG.weight_code_bits, 12),
         rows=rows,
+        lookup=rng.integers(-256, 256, 512),
     )
 
 
@@ -65,6 +67,7 @@ class Writes:
         self.constants: list[tuple[int, ...]] = []
         self.taps: list[tuple[int, ...]] = []
         self.pointers: list[tuple[int, ...]] = []
+        self.lookup: list[tuple[int, ...]] = []
 
     async def collect(self) -> None:
         """Collect until cancelled."""
@@ -81,6 +84,9 @@ class Writes:
             if dut.pointer.value[0] == 1:
                 pointer = pointer_write_layout(CONFIG).from_bits(dut.pointer.value.to_unsigned())
                 self.pointers.append((pointer.row, pointer.address, pointer.value))
+            if dut.lookup.value[0] == 1:
+                lookup = lookup_write_layout(CONFIG).from_bits(dut.lookup.value.to_unsigned())
+                self.lookup.append((lookup.address, lookup.value))
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -112,6 +118,8 @@ async def writes_equal_golden(dut: Any, max_gap: int) -> None:
     fields = ColumnLoad.from_fields({**FIELDS, "group_base": 0}, {"channels": 4})
     column = decode_column(data, CONFIG, fields)
     assert dut.error.value == 0
+    assert column.lookup is not None
+    assert writes.lookup == list(enumerate(column.lookup.tolist()))
     assert writes.constants == [
         (2 + n, *map(int, values))
         for n, values in enumerate(zip(column.bias, column.scale, column.shift, strict=True))

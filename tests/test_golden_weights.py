@@ -35,10 +35,18 @@ CONSTANT_BITS = SMALL.accumulator_bits + SMALL.scale_bits + 6
 
 
 def make_stream(
-    config: Config, *, seed: int, groups: int, channels: int, entries: int, density: float
+    config: Config,
+    *,
+    seed: int,
+    groups: int,
+    channels: int,
+    entries: int,
+    density: float,
+    lookup: bool = False,
 ) -> ColumnStream:
     rng = np.random.default_rng(seed)
     half = 1 << (config.accumulator_bits - 1)
+    outputs = 1 << (config.activation_bits - 1)
     rows = []
     for _ in range(config.lanes):
         positions = np.flatnonzero(rng.random(groups * channels) < density)
@@ -49,6 +57,7 @@ def make_stream(
         shift=rng.integers(0, 64, channels),
         codebook=rng.integers(0, 1 << config.weight_code_bits, entries),
         rows=rows,
+        lookup=rng.integers(-outputs, outputs, 2 * outputs) if lookup else None,
     )
 
 
@@ -66,6 +75,8 @@ def load_of(stream: ColumnStream) -> ColumnLoad:
 def assert_same(column: Column, stream: ColumnStream) -> None:
     for name in ("bias", "scale", "shift"):
         assert np.array_equal(getattr(column, name), getattr(stream, name))
+    assert (column.lookup is None) == (stream.lookup is None)
+    assert column.lookup is None or np.array_equal(column.lookup, np.asarray(stream.lookup))
     assert np.array_equal(column.tables.codebook, stream.codebook)
     for decoded, (groups, positions, indices) in zip(column.rows, stream.rows, strict=True):
         assert decoded.groups == groups
@@ -224,7 +235,9 @@ def test_bad_layers_are_refused(indices: list[int], codebook: list[int], message
 # --- columns --------------------------------------------------------------------------------
 
 
-def test_a_column_is_the_bit_string_of_the_interface() -> None:
+@pytest.mark.parametrize("lookup", [False, True])
+def test_a_column_is_the_bit_string_of_the_interface(*, lookup: bool) -> None:
+    config = replace(SMALL, activation_bits=4)
     stream = ColumnStream(
         bias=np.array([-2]),
         scale=np.array([200]),
@@ -234,10 +247,13 @@ def test_a_column_is_the_bit_string_of_the_interface() -> None:
             ColumnRow(9, np.array([0, 1, 6]), np.array([0, 2, 0])),  # runs 0, 0, escape, 1
             ColumnRow(0, np.array([], dtype=int), np.array([], dtype=int)),
         ],
+        lookup=np.arange(-8, 8) if lookup else None,
     )
+    table = "1" + "".join(f"{value & 15:04b}" for value in range(-8, 8)) if lookup else "0"
     # runs 0 0 3 1: lengths 1, 2, 0, 2; indices 0 2 0: lengths 1, 0, 1
     expected = [
         "1111111111111110", "11001000", "000111",
+        table,
         "1",
         "0001", "0010", "0000", "0010",
         "000000011", "0001", "0000", "0001",
@@ -247,10 +263,10 @@ def test_a_column_is_the_bit_string_of_the_interface() -> None:
     ]  # fmt: skip
     assert canonical_codes([1, 2, 0, 2]).tolist() == [0, 2, 0, 3]
     bits = "".join(expected)
-    data = encode_column(stream, SMALL)
+    data = encode_column(stream, config)
     assert len(data) % 8 == 0
     assert as_bits(data) == bits + "0" * (-len(bits) % 64)
-    assert decode_column(data, SMALL, load_of(stream)).bits == len(bits)
+    assert decode_column(data, config, load_of(stream)).bits == len(bits)
 
 
 @pytest.mark.parametrize("multiplier", list(MultiplierKind))
@@ -263,7 +279,13 @@ def test_columns_survive(
 ) -> None:
     config = Config(lanes=lanes, multiplier=multiplier)
     stream = make_stream(
-        config, seed=groups, groups=groups, channels=3, entries=entries, density=density
+        config,
+        seed=groups,
+        groups=groups,
+        channels=3,
+        entries=entries,
+        density=density,
+        lookup=bool(lanes > 1),
     )
     data = encode_column(stream, config)
     assert len(data) % (config.port_bits // 8) == 0
@@ -336,27 +358,28 @@ def damaged_cases() -> list[tuple[str, str, ErrorCode, int, str]]:
     run_table = "0001" + "0010" * 2 + "0000"  # codes 0, 10, 11
     index_table = f"{2:09b}" + "0001" * 2 + "0" * 16  # codes 0, 1
     one_index = f"{2:09b}" + "0010" * 2 + "0" * 16  # codes 00, 01
-    tables = "1" + run_table + index_table
+    tables = "01" + run_table + index_table
     pairs = len(tables) + 36
     rest = "0" * 64
     return [
-        ("run code", "1" + "0010" * 3 + "0000" + index_table + head + f"{2:020b}" + "000" + "11"
+        ("run code", "01" + "0010" * 3 + "0000" + index_table + head + f"{2:020b}" + "000" + "11"
          + rest, ErrorCode.CODE_UNUSED, pairs + 3, "unused code"),
-        ("index code", "1" + run_table + one_index + head + f"{1:020b}" + "0" + "10" + rest,
+        ("index code", "01" + run_table + one_index + head + f"{1:020b}" + "0" + "10" + rest,
          ErrorCode.CODE_UNUSED, pairs + 1, "unused code"),
-        ("no run symbols", "1" + "0" * 16 + index_table + head + f"{1:020b}" + rest,
+        ("no run symbols", "01" + "0" * 16 + index_table + head + f"{1:020b}" + rest,
          ErrorCode.CODE_UNUSED, pairs, "unused code"),
-        ("too many runs", "1" + "0001" * 4 + index_table + rest,
-         ErrorCode.CODE_UNUSED, 1, "more codes"),
-        ("long code", "1" + "0111" * 4 + index_table + rest,
-         ErrorCode.CODE_UNUSED, 1, "code longer than 6 bits"),
-        ("indices", "1" + run_table + f"{257:09b}" + "0" * 4000,
-         ErrorCode.CODE_UNUSED, 17, "257 index symbols"),
-        ("short table", "1" + run_table[:7], ErrorCode.STREAM_SHORT, 1, "ends after 7 of 16"),
-        ("short run", tables + f"{8:016b}" + f"{5:020b}" + "00" * 3 + "100" + "1",
-         ErrorCode.STREAM_SHORT, pairs + 9, "1 of a symbol's 2 bits"),
-        ("short index", tables + f"{8:016b}" + f"{5:020b}" + "00" * 4 + "10",
-         ErrorCode.STREAM_SHORT, pairs + 10, "0 of a symbol's 1 bits"),
+        ("too many runs", "01" + "0001" * 4 + index_table + rest,
+         ErrorCode.CODE_UNUSED, 2, "more codes"),
+        ("long code", "01" + "0111" * 4 + index_table + rest,
+         ErrorCode.CODE_UNUSED, 2, "code longer than 6 bits"),
+        ("indices", "01" + run_table + f"{257:09b}" + "0" * 4000,
+         ErrorCode.CODE_UNUSED, 18, "257 index symbols"),
+        ("short lookup", "1" + "0" * 71, ErrorCode.STREAM_SHORT, 1, "ends after 71 of 4608"),
+        ("short table", "01" + run_table[:6], ErrorCode.STREAM_SHORT, 2, "ends after 6 of 16"),
+        ("short run", tables + f"{16:016b}" + f"{9:020b}" + "00" * 5 + "100" * 2 + "1",
+         ErrorCode.STREAM_SHORT, pairs + 16, "1 of a symbol's 2 bits"),
+        ("short index", tables + f"{16:016b}" + f"{9:020b}" + "00" * 6 + "100" + "10",
+         ErrorCode.STREAM_SHORT, pairs + 17, "0 of a symbol's 1 bits"),
         ("weight past end", tables + head + f"{4:020b}" + "00" + "111" + "110" + "00" + rest,
          ErrorCode.RUN_PAST_END, pairs + 5, "run past the 4 groups of row 0"),
         ("unused code behind", tables + head + f"{3:020b}" + "111" + "110" + "11",
@@ -382,7 +405,7 @@ def test_damaged_columns_name_reason_and_place(
 
 def test_a_trailing_escape_past_the_end_is_an_error_but_up_to_it_is_not() -> None:
     config = replace(SMALL, lanes=1)
-    only_escapes = "1" + "0000" * 3 + "0001" + f"{0:09b}"
+    only_escapes = "01" + "0000" * 3 + "0001" + f"{0:09b}"
     for groups, fails in [(6, False), (5, True)]:
         data = as_bytes(only_escapes + f"{groups:016b}" + f"{2:020b}")
         load = ColumnLoad(channels=1, column_channels=0, row_size=1)
@@ -432,6 +455,12 @@ def test_a_column_with_flipped_bits_gives_a_column_or_an_error(
         ({"codebook": np.full(4, 256)}, "weight codes must have 8 bits"),
         ({"codebook": np.zeros(257, dtype=int)}, "codebook must have shape"),
         ({"codebook": np.zeros(1, dtype=int)}, r"indices must be in 0\.\.0"),
+        (
+            {"lookup": np.zeros(8, dtype=int)},
+            r"lookup must be integers of shape \(512,\), not int64",
+        ),
+        ({"lookup": np.zeros(512)}, r"lookup must be integers of shape \(512,\), not float64"),
+        ({"lookup": np.full(512, 256)}, r"lookup must be in -256\.\.255, not 256\.\.256"),
         ({"rows": []}, "rows must be 2, one a lane, not 0"),
         ({"rows": [(1 << 16, np.zeros(0, int), np.zeros(0, int))] * 2}, "65536 groups, 0 pairs"),
     ],
@@ -440,6 +469,16 @@ def test_bad_columns_are_refused(change: dict[str, object], message: str) -> Non
     stream = make_stream(SMALL, seed=3, groups=10, channels=2, entries=4, density=0.5)
     with pytest.raises(ValueError, match=message):
         encode_column(replace(stream, **change), SMALL)
+
+
+def test_a_machine_without_lookup_takes_no_table() -> None:
+    stream = make_stream(SMALL, seed=3, groups=10, channels=2, entries=4, density=0.5, lookup=True)
+    without = replace(SMALL, lookup=0)
+    with pytest.raises(ValueError, match="lookup must be None for a machine without lookup"):
+        encode_column(stream, without)
+    with pytest.raises(CodeError, match="lookup table for a machine without") as caught:
+        decode_column(encode_column(stream, SMALL), without, load_of(stream))
+    assert (caught.value.code, caught.value.position) == (ErrorCode.CODE_UNUSED, 2 * CONSTANT_BITS)
 
 
 def test_negative_weight_codes_are_twos_complement() -> None:

@@ -61,6 +61,7 @@ def random_stream(
     density: float = 0.4,
     symbols: int = 9,
     constants: int = LANE["channels"],
+    lookup: bool = False,
 ) -> ColumnStream:
     """Draw a column's load; ``groups`` is one number for all rows or one for each."""
     rows = []
@@ -68,12 +69,14 @@ def random_stream(
         positions = np.flatnonzero(rng.random(count * channels) < density)
         rows.append(ColumnRow(count, positions, rng.integers(0, symbols, positions.size)))
     half = 1 << (config.accumulator_bits - 1)
+    outputs = 1 << (config.activation_bits - 1)
     return ColumnStream(
         bias=rng.integers(-half, half, constants),
         scale=rng.integers(0, 1 << config.scale_bits, constants),
         shift=rng.integers(0, 64, constants),
         codebook=rng.integers(0, 1 << config.weight_code_bits, symbols),
         rows=rows,
+        lookup=rng.integers(-outputs, outputs, 2 * outputs) if lookup else None,
     )
 
 
@@ -89,6 +92,8 @@ def expect_equal(config: Config, load: Load, loaded: Loaded, column: Column) -> 
         ((base + n) % config.channel_depth, *map(int, values))
         for n, values in enumerate(zip(column.bias, column.scale, column.shift, strict=True))
     ]
+    table = [] if column.lookup is None else column.lookup.tolist()
+    assert loaded.lookup == list(enumerate(table))
     for i, row in enumerate(column.rows):
         columns = (row.addresses, row.offsets, row.codes)
         taps = list(zip(*(values.tolist() for values in columns), strict=True))
@@ -314,7 +319,7 @@ def test_only_escapes_can_be_the_single_run_symbol_of_an_element() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     empty = ColumnStream(nothing, nothing, nothing, np.array([7]), [(3, nothing, nothing)] * 2)
     data = bytearray(encode_column(empty, SMALL, codes=escapes))
-    at = 1 + 4 * 32 + 9 + 4 + SMALL.weight_code_bits + 16  # of the first element's pairs, 20 bits
+    at = 2 + 4 * 32 + 9 + 4 + SMALL.weight_code_bits + 16  # of the first element's pairs, 20 bits
     number = int.from_bytes(data) | 2 << (8 * len(data) - at - 20)
     loads = [
         Load(data=number.to_bytes(len(data)), load={**LOAD, "channels": n}, lane={"channels": 0})
@@ -388,6 +393,24 @@ def test_tables_of_the_previous_load_stay() -> None:
     check_streams(SMALL, streams, seed=SEED)
 
 
+def test_a_lookup_table_takes_a_cycle_an_entry() -> None:
+    rng = np.random.default_rng(SEED)
+    stream = random_stream(rng, SMALL, lookup=True)
+    plain = dataclasses.replace(stream, lookup=None)
+    streams = [(encode_column(one, SMALL), LOAD, LANE) for one in (stream, plain, stream)]
+    results, _ = check_streams(SMALL, streams, seed=SEED, stalled=False)
+    assert results[0].cycles - results[1].cycles == 1 << SMALL.activation_bits
+    check_streams(SMALL, streams, seed=SEED + 1)
+
+
+def test_a_machine_without_lookup_refuses_a_table() -> None:
+    rng = np.random.default_rng(SEED)
+    data = encode_column(random_stream(rng, SMALL, lookup=True), SMALL)
+    without = dataclasses.replace(SMALL, lookup=0)
+    assert check_damaged(without, [data], SEED) == {ErrorCode.CODE_UNUSED}
+    assert fault_of(data, without) == (ErrorCode.CODE_UNUSED, LANE["channels"] * (32 + 31 + 6))
+
+
 def test_tap_addresses_go_on_until_reset() -> None:
     data = encode_column(random_stream(np.random.default_rng(SEED), SMALL, density=1), SMALL)
     loads = [
@@ -403,7 +426,7 @@ def test_one_pair_a_cycle_and_one_further_group_a_cycle() -> None:
     streams, expected = [], []
     for density in (1.0, 0.7, 0.2, 0.02):
         stream = random_stream(rng, SMALL, groups=40, density=density)
-        cycles = 3 * LANE["channels"] + 1 + 32 + 1 + 9 + 9 + 14  # fields, rest of building tables
+        cycles = 3 * LANE["channels"] + 2 + 32 + 1 + 9 + 9 + 14  # fields, rest of building tables
         for groups, positions, indices in stream.rows:
             runs, symbols = zero_runs(positions, indices, fmt)
             last = np.cumsum(runs + (symbols >= 0)) - 1
@@ -484,6 +507,14 @@ def test_truncated_streams_are_short() -> None:
     data = encode_column(random_stream(rng, SMALL, symbols=30), SMALL)
     cut = [data[:at] for at in range(0, len(data), 8)]
     assert check_damaged(SMALL, cut, SEED) == {ErrorCode.STREAM_SHORT}
+
+
+def test_truncated_lookup_tables_are_short() -> None:
+    rng = np.random.default_rng(SEED)
+    config = dataclasses.replace(SMALL, activation_bits=6)
+    data = encode_column(random_stream(rng, config, lookup=True), config)
+    cut = [data[:at] for at in range(0, len(data), 8)]
+    assert check_damaged(config, cut, SEED) == {ErrorCode.STREAM_SHORT}
 
 
 def test_fewer_groups_than_weights_is_a_run_past_the_end() -> None:

@@ -434,6 +434,10 @@ class ColumnStream:
         ``golden.multipliers.encode``.
     rows
         One :class:`ColumnRow` (or a plain tuple like it) a lane.
+    lookup
+        The column's lookup table, shape ``(2**activation_bits,)``, or None if it stays as it is.
+        Entry k is the output for the input whose two's complement bits are k: those for 0, 1, ...
+        up to the greatest activation, then those for the least one up to -1.
     """
 
     bias: npt.NDArray[np.integer]
@@ -441,6 +445,7 @@ class ColumnStream:
     shift: npt.NDArray[np.integer]
     codebook: npt.NDArray[np.integer]
     rows: Sequence[ColumnRow | tuple[int, npt.NDArray[np.integer], npt.NDArray[np.integer]]]
+    lookup: npt.NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -552,6 +557,7 @@ def encode_column(
 
     writer = BitWriter()
     _write_constants(writer, stream, config)
+    _write_lookup(writer, stream.lookup, config)
     writer.write(int(tables), 1)
     if tables:
         writer.write_many(codes.run_lengths, LENGTH_BITS)
@@ -581,6 +587,27 @@ def _write_constants(writer: BitWriter, stream: ColumnStream, config: Config) ->
         )
     widths = [config.accumulator_bits, config.scale_bits, SHIFT_BITS]
     writer.write_many(constants.ravel(), np.tile(widths, len(constants)))
+
+
+def _write_lookup(writer: BitWriter, table: npt.NDArray[np.integer] | None, config: Config) -> None:
+    writer.write(int(table is not None), 1)
+    if table is None:
+        return
+    if not config.lookup:
+        raise ValueError("lookup must be None for a machine without lookup")
+    entries = 1 << config.activation_bits
+    outputs = np.asarray(table)
+    if outputs.shape != (entries,) or not np.issubdtype(outputs.dtype, np.integer):
+        raise ValueError(
+            f"lookup must be integers of shape ({entries},), "
+            f"not {outputs.dtype} of shape {outputs.shape}"
+        )
+    half = entries // 2
+    if outputs.min() < -half or outputs.max() >= half:
+        raise ValueError(
+            f"lookup must be in {-half}..{half - 1}, not {outputs.min()}..{outputs.max()}"
+        )
+    writer.write_many(outputs.astype(np.int64) & (entries - 1), config.activation_bits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -653,6 +680,8 @@ class Column:
     ----------
     bias, scale, shift
         Shape ``(channels,)``.
+    lookup
+        The lookup table as in :class:`ColumnStream`, None if the stream brings none.
     tables
         Those in force after the load.
     rows
@@ -664,6 +693,7 @@ class Column:
     bias: Int64Array
     scale: Int64Array
     shift: Int64Array
+    lookup: Int64Array | None
     tables: ColumnTables
     rows: tuple[RowTaps, ...]
     bits: int
@@ -717,6 +747,14 @@ def decode_column(
     half = np.int64(1) << (config.accumulator_bits - 1)
     bias = (packed[:, 0] ^ half) - half
 
+    at = reader.position
+    lookup = None
+    if reader.read(1):
+        if not config.lookup:
+            raise CodeError("lookup table for a machine without", at, ErrorCode.CODE_UNUSED)
+        entries = 1 << config.activation_bits
+        lookup = reader.read_many(entries, config.activation_bits, signed=True)
+
     if reader.read(1):
         run_lengths, run = _read_table(reader, fmt.run_symbols, fmt.code_bits)
         at = reader.position
@@ -744,7 +782,7 @@ def decode_column(
         row = ColumnRow(groups, *expand_runs(pairs.runs, pairs.symbols, fmt))
         start = tap_starts[i] if tap_starts is not None else 0
         rows.append(_taps(row, tables.codebook, start, config, load))
-    return Column(bias, packed[:, 1], packed[:, 2], tables, tuple(rows), reader.position)
+    return Column(bias, packed[:, 1], packed[:, 2], lookup, tables, tuple(rows), reader.position)
 
 
 def _taps(

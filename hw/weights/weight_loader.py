@@ -16,6 +16,7 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import LOAD, LOAD_LANE, ErrorCode
 from thresher.hw.layouts import (
     constant_layout,
+    lookup_write_layout,
     pointer_write_layout,
     record_layout,
     tap_write_layout,
@@ -36,17 +37,15 @@ class _State(enum.Enum):
     BIAS = 2
     SCALE = 3
     SHIFT = 4
-    TABLES = 5
-    RUN_LENGTHS = 6
-    INDEX_SYMBOLS = 7
-    INDEX_LENGTHS = 8
-    CODEBOOK = 9
-    GROUPS = 10
-    PAIRS = 11
-    BUILD = 12  # until the tables are ready
-    DECODE = 13  # pairs
-    FINISH = 14  # until the element's taps and pointers are written
-    FAIL = 15  # until the pairs before the fault are written
+    LOOKUP = 5  # whether there is a lookup table
+    ENTRIES = 6  # of the lookup table
+    TABLES = 7  # of the codes, with the codebook
+    GROUPS = 8
+    PAIRS = 9
+    BUILD = 10  # until the tables are ready
+    DECODE = 11  # pairs
+    FINISH = 12  # until the element's taps and pointers are written
+    FAIL = 13  # until the pairs before the fault are written
 
 
 def _first_field(config: Config) -> _State:
@@ -65,7 +64,7 @@ class WeightLoader(wiring.Component):
     Latency
         ``busy`` is high from the cycle after ``start`` until the last write strobe has been out.
     Throughput
-        A field (constant, code length, codebook entry, count) a cycle and a pair a cycle, plus a
+        A field (constant, table entry, code length, count) a cycle and a pair a cycle, plus a
         cycle for each group entered beyond the first one of a pair and each pointer after an
         element's last pair, plus up to 14 cycles an element. Decoding waits for the tables: they
         are ready ``K + code_bits + 1`` cycles after the last of ``K`` index lengths, while ``K``
@@ -96,8 +95,8 @@ class WeightLoader(wiring.Component):
         More words may be needed.
     exhausted : ``In(1)``
         No word comes after the one that ``words`` offers, if it does.
-    tap, pointer, constant : ``Out``
-        Writes, see :mod:`thresher.hw.layouts`.
+    tap, pointer, constant, lookup : ``Out``
+        Writes; ``lookup`` only with ``config.lookup``. See :mod:`thresher.hw.layouts`.
     error : ``Out(4)``
         ``ErrorCode`` of the load that ended early; held until ``start`` or ``reset_taps``.
     position : ``Out(32)``
@@ -115,6 +114,7 @@ class WeightLoader(wiring.Component):
     tap: data.View
     pointer: data.View
     constant: data.View
+    lookup: data.View
     error: Signal
     position: Signal
 
@@ -133,6 +133,7 @@ class WeightLoader(wiring.Component):
                 "tap": Out(tap_write_layout(config)),
                 "pointer": Out(pointer_write_layout(config)),
                 "constant": Out(constant_layout(config)),
+                **({"lookup": Out(lookup_write_layout(config))} if config.lookup else {}),
                 "error": Out(4),
                 "position": Out(32),
             }
@@ -177,7 +178,6 @@ class WeightLoader(wiring.Component):
 
         # Faults. The pairs before a fault are still written, unless one of them is a fault itself.
         fault = Signal(ErrorCode)
-        tables_at = Signal(32)
 
         def fail(code: ErrorCode, at: Value) -> None:
             m.d.sync += [fault.eq(code), self.position.eq(at), state.eq(_State.FAIL)]
@@ -187,11 +187,25 @@ class WeightLoader(wiring.Component):
             fail(ErrorCode.STREAM_SHORT, reader.position - bias_top)
 
         self._load_constants(m, state, field)
+        tables_at = Signal(32)  # where the lookup table, and then the other tables begin
+        if config.lookup:
+            self._load_lookup(m, state, field)
 
         # States. Decoding does not wait for the tap writer, but for its end.
         pairs_left = Signal(20)
         row = writer.element.row
         with m.Switch(state):
+            with m.Case(_State.LOOKUP), field(1) as present:
+                m.d.sync += [tables_at.eq(reader.position + 1), state.eq(_State.TABLES)]
+                with m.If(present):
+                    if config.lookup:
+                        m.d.sync += state.eq(_State.ENTRIES)
+                    else:
+                        fail(ErrorCode.CODE_UNUSED, reader.position)
+
+            with m.Case(_State.ENTRIES), m.If(~got & dry):  # the table as a whole is cut off
+                fail(ErrorCode.STREAM_SHORT, tables_at)
+
             with m.Case(_State.TABLES):
                 m.d.comb += [tables.active.eq(1), wanted.eq(tables.wanted)]
                 with m.If(tables.done):
@@ -262,7 +276,7 @@ class WeightLoader(wiring.Component):
         with m.If(starting):
             m.d.sync += [
                 row.eq(0),
-                state.eq(Mux(lane.channels == 0, _State.TABLES, _first_field(config))),
+                state.eq(Mux(lane.channels == 0, _State.LOOKUP, _first_field(config))),
             ]
         ending = (state == _State.FAIL) | ((state == _State.FINISH) & (row == config.lanes - 1))
         m.d.comb += self.words_wanted.eq(self.busy & ~ending)
@@ -321,7 +335,24 @@ class WeightLoader(wiring.Component):
                     state.eq(_first_field(config)),
                 ]
                 with m.If(channel == self.lane.channels - 1):
-                    m.d.sync += state.eq(_State.TABLES)
+                    m.d.sync += state.eq(_State.LOOKUP)
 
         with m.If(~self.busy):
             m.d.sync += channel.eq(0)
+
+    def _load_lookup(self, m: Module, state: Signal, field: Field) -> None:
+        """Read the lookup table and write it, an entry after another."""
+        lookup = self.lookup
+        entry = Signal(self.config.activation_bits)
+        m.d.sync += lookup.valid.eq(0)
+        with m.If(state == _State.ENTRIES), field(self.config.activation_bits) as value:
+            m.d.sync += [
+                lookup.valid.eq(1),
+                lookup.address.eq(entry),
+                lookup.value.eq(value),
+                entry.eq(entry + 1),
+            ]
+            with m.If(entry.all()):
+                m.d.sync += state.eq(_State.TABLES)
+        with m.If(~self.busy):
+            m.d.sync += entry.eq(0)
