@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.compress.dense import RELU, UNBOUNDED, DenseError, DenseLayer, DenseNetwork
 from thresher.golden.compress.functions import apply, is_never_negative
 from thresher.golden.compress.quantise import (
@@ -26,7 +27,6 @@ from thresher.golden.compress.quantise import (
 from thresher.golden.compress.share import share
 from thresher.golden.densities import with_densities
 from thresher.golden.network import (
-    ADD_HEADROOM,
     Add,
     AveragePool,
     ChannelShuffle,
