@@ -22,7 +22,7 @@ from amaranth.lib import wiring
 
 from thresher.hw.parts import PartLibrary
 
-__all__ = ["merge_identical_modules", "split_modules", "to_verilog"]
+__all__ = ["merge_identical_modules", "split_modules", "to_rtlil", "to_verilog"]
 
 _MODULE = re.compile(r"((?:^attribute [^\n]*\n)*)^module (\S+)\n(.*?)^end\n", re.S | re.M)
 _CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
@@ -53,6 +53,25 @@ os._exit(0)
 """
 
 
+def to_rtlil(component: wiring.Component, name: str) -> tuple[str, list[str]]:
+    """Return the RTLIL of ``component`` as a module ``name``, with a module for each kind of part.
+
+    Returns
+    -------
+    text
+        The modules.
+    kinds
+        Names of the modules of parts, as :class:`~thresher.hw.parts.PartLibrary` has them.
+    """
+    library = PartLibrary()
+    with _empty_memories():
+        texts = [rtlil.convert(component, name=name, platform=library, emit_src=False)]
+        while len(texts) <= len(library.kinds):  # a kind may have parts of its own
+            kind, part = list(library.kinds.items())[len(texts) - 1]
+            texts.append(rtlil.convert(part, name=kind, platform=library, emit_src=False))
+    return merge_identical_modules("\n".join(texts)), list(library.kinds)
+
+
 def to_verilog(component: wiring.Component, name: str) -> str:
     """Return the Verilog of ``component`` as a module ``name``, with its submodules.
 
@@ -63,14 +82,7 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     RuntimeError
         If Yosys fails; the message ends with what it wrote.
     """
-    library = PartLibrary()
-    with _empty_memories():
-        texts = [rtlil.convert(component, name=name, platform=library, emit_src=False)]
-        while len(texts) <= len(library.kinds):  # a kind may have parts of its own
-            kind, part = list(library.kinds.items())[len(texts) - 1]
-            texts.append(rtlil.convert(part, name=kind, platform=library, emit_src=False))
-    text = "\n".join(texts)
-    text = merge_identical_modules(text)
+    text, _ = to_rtlil(component, name)
     with tempfile.TemporaryDirectory(prefix="thresher-") as folder:
         source, target = Path(folder, "in.il"), Path(folder, "out.v")
         source.write_text(text)

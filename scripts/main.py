@@ -44,6 +44,14 @@ VERBS = {
         "Compare a run with golden again, value by value.",
         ["thresher compare run"],
     ),
+    "synth": (
+        "Show the area and the clock of a machine on an ECP5.",
+        [
+            "thresher synth --lanes 4",
+            "thresher synth --lanes 2 --place --seed 2 --path",
+            "thresher synth --lanes 4 --multiplier all --place",
+        ],
+    ),
     "doctor": (
         "Show the tools that are found, and what to do about those that are not.",
         ["thresher doctor", "thresher doctor --json -"],

@@ -1,0 +1,259 @@
+"""``thresher synth``: area and clock of a machine on an ECP5-85F."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from thresher.scripts.options import (
+    JsonFile,
+    Lanes,
+    Settings,
+    check_json,
+    make_config,
+    print_table,
+    progress_bar,
+    read_array,
+    read_inputs,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from thresher.golden.config import Config
+    from thresher.hw.synthesis import Cells, Placement, Synthesis
+
+__all__ = ["synth"]
+
+KINDS = ("exact", "shift", "shift1", "lut")
+COUNTS = ("lut", "lut4", "carry", "ram", "ff", "ebr", "dsp")
+HEADER = ["lut", "lut4", "carry", "ram16", "ff", "ebr", "dsp"]
+
+
+def synth(
+    *,
+    lanes: Lanes = 4,
+    multiplier: Literal["exact", "shift", "shift1", "lut", "all"] = "exact",
+    part: str | None = None,
+    place: Annotated[bool, Parameter(negative="")] = False,
+    seed: int = 1,
+    frequency: float = 100.0,
+    path: Annotated[bool, Parameter(negative="")] = False,
+    network: str = "lenet-5",
+    inputs: str = "mnist",
+    labels: Path | None = None,
+    settings: Settings = None,
+    json: JsonFile = None,
+) -> int:
+    """Show what a machine takes of an ECP5-85F, part by part, and how fast its clock can be.
+
+    Parameters
+    ----------
+    lanes
+        P; the array has P x P multipliers.
+    multiplier
+        Kind of the multipliers; with `all` one table of a processing element with each kind, and
+        how well a network does with it.
+    part
+        Only this part, e.g. pe, weight_loader, pooler.
+    place
+        Place and route too (speed grade 6, no pins), for the frequency; takes minutes.
+    seed
+        Of the placer.
+    frequency
+        MHz that the placer aims at.
+    path
+        Print the critical path.
+    network, inputs
+        With `all`: the network and its inputs, a .npy file or built-in digits.
+    labels
+        With `all`: a .npy file with the right answer to each input.
+    """
+    check_json(json)
+    placing = _Placing(seed, frequency) if place else None
+    with progress_bar(8 if multiplier == "all" else 2) as progress:
+        if multiplier == "all":
+            configs = {kind: make_config(lanes, kind, settings) for kind in KINDS}
+            figures = _compare(configs, placing, (network, inputs, labels), progress)
+        else:
+            figures = _one(make_config(lanes, multiplier, settings), part, placing, progress)
+    write_json(json, figures)
+    if str(json) != "-":
+        if multiplier == "all":
+            _print_comparison(figures)
+        else:
+            _print_one(figures, path)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Placing:
+    """How to place: the seed, and the MHz to aim at."""
+
+    seed: int
+    frequency: float
+
+
+def _one(
+    config: Config, part: str | None, placing: _Placing | None, progress: Any
+) -> dict[str, Any]:
+    """Figures of a machine or a part of it."""
+    from thresher.hw import synthesis  # noqa: PLC0415  # heavy
+    from thresher.sim.builds import cache_folder  # noqa: PLC0415
+
+    if placing is not None:
+        synthesis.check_place_and_route()  # before the minutes of synthesis
+    what = f"{part or 'machine'}, {config.multiplier}"
+    progress(f"synthesise ({what})")
+    mapped = synthesis.synthesise(config, cache_folder(), part)
+    placed = None
+    if placing is not None:
+        progress(f"place and route ({what})")
+        placed = synthesis.place_and_route(
+            mapped, cache_folder(), seed=placing.seed, target=placing.frequency
+        )
+    return _figures(config, part, mapped, placed)
+
+
+def _figures(
+    config: Config, part: str | None, mapped: Synthesis, placed: Placement | None
+) -> dict[str, Any]:
+    from thresher.hw.synthesis import DEVICE  # noqa: PLC0415
+
+    figures: dict[str, Any] = {
+        "device": "ECP5-85F",
+        "config": {
+            name: str(v) if name == "multiplier" else v for name, v in asdict(config).items()
+        },
+        "part": part,
+        "total": mapped.total.figures(),
+        "available": DEVICE,
+        "beyond": mapped.total.beyond(),
+        "parts": [
+            {"name": kind.name, "instances": kind.instances, **kind.cells.figures()}
+            for kind in mapped.parts
+        ],
+        "synthesis_seconds": round(mapped.seconds, 1),
+    }
+    elements = sum(kind.instances for kind in mapped.parts if kind.name == "pe")
+    if elements:
+        figures["lut_per_pe_of_all"] = round(mapped.total.lut / elements, 1)
+    if placed is not None:
+        figures["placement"] = asdict(placed) | {"speed_grade": 6}
+    return figures
+
+
+def _print_one(figures: dict[str, Any], path: bool) -> None:
+    config = figures["config"]
+    what = figures["part"] or f"machine of {config['lanes']} x {config['lanes']}"
+    rows = [
+        (kind["name"], kind["instances"], *(f"{kind[name]:,}" for name in COUNTS))
+        for kind in sorted(figures["parts"], key=lambda kind: -kind["lut"] * kind["instances"])
+    ]
+    rows.append(("all", "", *(f"{figures['total'][name]:,}" for name in COUNTS)))
+    print_table(
+        f"{what}, {config['multiplier']} multiplier, on an ECP5-85F; cells of one part",
+        ["part", "number", *HEADER],
+        rows,
+    )
+    print("  lut = lut4 + 2 carry + 4 ram16; a part is counted without the parts in it")
+    available = figures["available"]
+    print(
+        "  "
+        + ", ".join(
+            f"{name} {figures['total'][name]:,} of {most:,} ({figures['total'][name] / most:.0%})"
+            for name, most in available.items()
+        )
+    )
+    if figures["beyond"]:
+        print(f"  does not fit: {', '.join(figures['beyond'])}")
+    if placed := figures.get("placement"):
+        print(
+            f"  {placed['fmax']:.1f} MHz (nextpnr-ecp5, speed grade 6, seed {placed['seed']},"
+            f" asked for {placed['target']:.0f} MHz)"
+        )
+        if path:
+            print("  critical path:")
+            for line in placed["path"]:
+                print(f"    {line}")
+
+
+def _compare(
+    configs: dict[str, Config],
+    placing: _Placing | None,
+    task: tuple[str, str, Path | None],
+    progress: Any,
+) -> dict[str, Any]:
+    """A processing element with each kind of multiplier, and a network as each sees it."""
+    import numpy as np  # noqa: PLC0415
+
+    from thresher.golden.builtin import resolve_network  # noqa: PLC0415
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+    from thresher.golden.inference import infer  # noqa: PLC0415
+
+    network, inputs, labels = task
+    net = resolve_network(network)
+    maps, known = read_inputs(inputs, net)
+    answers = known if labels is None else read_array(labels).ravel()
+    if answers is not None and len(answers) != len(maps):
+        raise ThresherError(f"{labels} has {len(answers)} labels for {len(maps)} inputs")
+    rows = []
+    exact = None
+    for kind, config in configs.items():
+        figures = _one(config, "pe", placing, progress)
+        alone = _multiplier_cells(config)
+        outputs = infer(net, maps, config.multiplier, keep=[net.output], counts=False).outputs[
+            net.output
+        ]
+        chosen = outputs.reshape(len(maps), -1).argmax(axis=1)
+        exact = chosen if exact is None else exact
+        row: dict[str, Any] = {
+            "multiplier": kind,
+            "alone": alone.figures(),
+            "pe": figures["total"],
+            "fmax": figures["placement"]["fmax"] if placing else None,
+            "same_as_exact": float(np.mean(chosen == exact)),
+            "accuracy": None if answers is None else float(np.mean(chosen == answers)),
+        }
+        rows.append(row)
+    return {
+        "device": "ECP5-85F",
+        "lanes": next(iter(configs.values())).lanes,
+        "network": net.name,
+        "inputs": len(maps),
+        "seed": placing.seed if placing else None,
+        "multipliers": rows,
+    }
+
+
+def _multiplier_cells(config: Config) -> Cells:
+    from thresher.hw.array.multipliers import make_multiplier  # noqa: PLC0415
+    from thresher.hw.synthesis import map_component  # noqa: PLC0415
+    from thresher.sim.builds import cache_folder  # noqa: PLC0415
+
+    return map_component(make_multiplier(config), "multiplier", cache_folder()).total
+
+
+def _print_comparison(figures: dict[str, Any]) -> None:
+    rows = []
+    for row in figures["multipliers"]:
+        alone, element = row["alone"], row["pe"]
+        rows.append(
+            (
+                row["multiplier"],
+                alone["lut"],
+                alone["dsp"],
+                *(element[name] for name in ("lut", "ff", "ebr", "dsp")),
+                "-" if row["fmax"] is None else f"{row['fmax']:.1f}",
+                "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}",
+                f"{row['same_as_exact']:.2%}",
+            )
+        )
+    print_table(
+        f"multipliers on an ECP5-85F; {figures['network']} on {figures['inputs']} inputs",
+        ["multiplier", "lut", "dsp", "PE lut", "ff", "ebr", "dsp", "MHz", "accuracy", "as exact"],
+        rows,
+    )
+    print("  lut, dsp: of the multiplier alone; MHz: of the element; as exact: same answer")
