@@ -317,6 +317,7 @@ def _forward(  # noqa: PLR0911  # a result a kind of layer
                 "shift": layer.shift,
                 "rounding": layer.rounding,
                 "origin": layer.origin,
+                "clip": layer.clip,
             }
             return average_pool(values, **_windows(layer, values), **divisor)
         case Flatten():

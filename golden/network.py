@@ -354,12 +354,15 @@ class AveragePool(_Pool):
     origin
         The mean is rounded as if it were so much more: with the zero point of a network whose
         halves are rounded away from a stored zero.
+    clip
+        Least and greatest output; None where no mean goes beyond the activations' width.
     """
 
     scale: int
     shift: int
     rounding: Rounding = Rounding.HALF_UP
     origin: int = 0
+    clip: Range | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -367,6 +370,10 @@ class AveragePool(_Pool):
         self._set_integer("shift", *_SHIFT)
         self._set_rounding()
         self._set_integer("origin", *_ACTIVATION)
+        if self.clip is not None:
+            self._set_integers("clip", 2, *_ACTIVATION)
+            if self.clip[0] > self.clip[1]:
+                raise self._error(f"clip must be (low, high) with low <= high, not {self.clip!r}")
 
     def output_range(self, *ranges: Range) -> Range:
         (values,) = ranges
@@ -376,6 +383,8 @@ class AveragePool(_Pool):
             low, high = min(low, 0, values[0]), max(high, 0, values[1])
         sums = np.array([low, high]) + size * self.origin
         bounds = requantise(sums, self.scale, self.shift, self.rounding) - self.origin
+        if self.clip is not None:
+            bounds = np.clip(bounds, *self.clip)
         return int(bounds[0]), int(bounds[1])
 
 

@@ -1,9 +1,10 @@
 """Integer arithmetic for a dense network, its scales taken from what samples give.
 
 Weights are symmetric integers. A value that is never negative becomes 0..255, any other
--256..255; real zero is 0. Values that a step-preserving layer (pooling, flattening, a shuffle, a
-concatenation) connects have one step, the greatest that any of them needs: so the inputs of a
-concatenation need no rescaling.
+-256..255; real zero is 0. Values that a step-preserving layer (max pooling, flattening, a shuffle,
+a concatenation) connects have one step, the greatest that any of them needs: so the inputs of a
+concatenation need no rescaling. A mean has a step of its own, for it is smaller than what it is the
+mean of.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ CODEBOOK_ENTRIES = 256
 BIAS_BITS = 32
 CHANNEL_BIAS = 1 << 22  # a channel's greatest bias, where its weights would allow a smaller step
 
-_KEEP_STEP = {"max_pool", "average_pool", "flatten", "channel_shuffle", "concat"}
+_KEEP_STEP = {"max_pool", "flatten", "channel_shuffle", "concat"}
 
 
 def quantise(
@@ -306,7 +307,26 @@ class _Making:
                 return self._addition(layer)
             case "unary":
                 return self._lookup(layer)
-        return _pool(layer)
+        return self._pool(layer)
+
+    def _pool(self, layer: DenseLayer) -> MaxPool | AveragePool:
+        common = {
+            "name": layer.name,
+            "inputs": layer.inputs,
+            "kernel": layer.kernel,
+            "stride": layer.stride,
+            "padding": layer.padding,
+        }
+        if layer.kind == "max_pool":
+            return MaxPool(**common)  # type: ignore[arg-type]  # values of many types
+        factor = self.steps[layer.inputs[0]] / self.steps[layer.name]
+        scale, shift = quantise_factor(factor / (layer.kernel[0] * layer.kernel[1]))
+        return AveragePool(
+            **common,  # type: ignore[arg-type]  # values of many types
+            scale=scale,
+            shift=shift,
+            clip=self._clip(layer),
+        )
 
     def _clip(self, layer: DenseLayer) -> Range:
         low, high = UNSIGNED if self.never_negative[layer.name] else SIGNED
@@ -372,20 +392,6 @@ class _Making:
             dilation=layer.dilation,
             groups=layer.groups,
         )
-
-
-def _pool(layer: DenseLayer) -> MaxPool | AveragePool:
-    common = {
-        "name": layer.name,
-        "inputs": layer.inputs,
-        "kernel": layer.kernel,
-        "stride": layer.stride,
-        "padding": layer.padding,
-    }
-    if layer.kind == "max_pool":
-        return MaxPool(**common)  # type: ignore[arg-type]  # values of many types
-    scale, shift = quantise_factor(1 / (layer.kernel[0] * layer.kernel[1]))
-    return AveragePool(**common, scale=scale, shift=shift)  # type: ignore[arg-type]
 
 
 def _widened(

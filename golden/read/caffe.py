@@ -2,8 +2,8 @@
 
 Reference
 ---------
-Y. Jia et al., "Caffe", 2014; the arithmetic is that of its layers' documentation: windows of pooling
-are counted rounded up, and no window begins beyond the map and its padding.
+Y. Jia et al., "Caffe", 2014. Windows of pooling are counted rounded up, and none begins beyond the
+map and its padding.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class CaffeNetwork:
         name, op = str(_last(message, "name", "")), str(_last(message, "type", ""))
         tops = [str(top) for top in message.get("top", [])]
         if op == "Input":
-            for top, shape in zip(tops, _submessage(message, "input_param").get("shape", [])):
+            shapes = _submessage(message, "input_param").get("shape", [])
+            for top, shape in zip(tops, shapes * len(tops), strict=False):  # one may be for all
                 self.add_input(top, shape.get("dim", []) if isinstance(shape, dict) else [])
             return
         try:
@@ -104,22 +105,8 @@ class CaffeNetwork:
 
     def _made(self, name: str, op: str, message: Message) -> str:
         """Return the name of the layer whose output that of a Caffe layer is."""
-        if op not in _KNOWN and op not in _NOTHING:
-            raise _Refusal("it is not supported", f"use {_SUPPORTED}")
-        if len(message.get("top", [])) != 1 or not message.get("bottom"):
-            raise _Refusal("it must have inputs and one output", "correct the .prototxt file")
-        if not name or name == "input":
-            raise _Refusal(f"its name is {name!r}", "give it a name other than 'input'")
+        inputs = self._inputs(name, op, message)
         own = _submessage(message, _PARAMETERS.get(op, ""))
-        unknown = sorted(set(own) - _KNOWN.get(op, set()))
-        more = sorted(set(message) - _TRAINING - {_PARAMETERS.get(op, "")})
-        if unknown or more:
-            raise _Refusal(f"its field {(unknown + more)[0]} is not known", "leave it out")
-        inputs = []
-        for bottom in message["bottom"]:
-            if bottom not in self._of_blob:
-                raise _Refusal(f"no layer before it gives {bottom!r}", "correct the .prototxt file")
-            inputs.append(self._of_blob[bottom])
         if "" in inputs:
             return ""  # of a layer that has a problem
         if self.softmax:
@@ -151,6 +138,26 @@ class CaffeNetwork:
         self.layers[name] = layer
         self._read.update(inputs)
         return name
+
+    def _inputs(self, name: str, op: str, message: Message) -> list[str]:
+        """Return the layers that a Caffe layer reads, "" for one that has a problem."""
+        if op not in _KNOWN and op not in _NOTHING:
+            raise _Refusal("it is not supported", f"use {_SUPPORTED}")
+        if len(message.get("top", [])) != 1 or not message.get("bottom"):
+            raise _Refusal("it must have inputs and one output", "correct the .prototxt file")
+        if not name or name == "input":
+            raise _Refusal(f"its name is {name!r}", "give it a name other than 'input'")
+        own = _submessage(message, _PARAMETERS.get(op, ""))
+        unknown = sorted(set(own) - _KNOWN.get(op, set()))
+        more = sorted(set(message) - _TRAINING - {_PARAMETERS.get(op, "")})
+        if unknown or more:
+            raise _Refusal(f"its field {(unknown + more)[0]} is not known", "leave it out")
+        inputs = []
+        for bottom in message["bottom"]:
+            if bottom not in self._of_blob:
+                raise _Refusal(f"no layer before it gives {bottom!r}", "correct the .prototxt file")
+            inputs.append(self._of_blob[bottom])
+        return inputs
 
     def finish(self) -> None:
         """Note what is wrong with the network as a whole."""
