@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import sys
 import traceback
@@ -25,6 +26,14 @@ VERBS = {
     "compress": (
         "Compress a dense network (.npz) to a .thr file.",
         ["thresher compress dense.npz -o net.thr --density 0.1 --calibration x.npy"],
+    ),
+    "import": (
+        "Import a TFLite, ONNX or Deep Compression model to a .thr file.",
+        [
+            "thresher import model_int8.tflite -o net.thr",
+            "thresher import model.onnx --calibration x.npy --percentile 99.9",
+            "thresher import model.tflite --check",
+        ],
     ),
     "generate": (
         "Write the Verilog of a machine.",
@@ -63,8 +72,9 @@ VERBS = {
 }
 # A verb's module is imported when it is called, so that help comes at once.
 for _name, (_help, _examples) in VERBS.items():
+    _python_name = f"{_name}_" if keyword.iskeyword(_name) else _name
     app.command(
-        f"thresher.scripts.{_name}:{_name}",
+        f"thresher.scripts.{_python_name}:{_python_name}",
         name=_name,
         help=_help,
         help_epilogue="\n".join(["Examples:", "", *(f"    {line}" for line in _examples)]),

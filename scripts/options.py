@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -36,6 +37,9 @@ __all__ = [
     "read_inputs",
     "write_json",
 ]
+
+PICTURES = (".png", ".jpg", ".jpeg")
+_SOME = re.compile(r"(?P<path>.*\.np[yz]):(?P<first>\d+)(-(?P<last>\d+))?")
 
 Lanes = Literal[1, 2, 4, 8, 16]
 Multiplier = Literal["exact", "shift", "shift1", "lut"]
@@ -83,43 +87,52 @@ def make_config(lanes: int, multiplier: str, settings: Sequence[str] | None) -> 
 def read_inputs(
     spec: str, network: CompressedNetwork
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Return the inputs that ``spec`` names (a .npy file, or mnist:FIRST-LAST), and labels.
+    """Return the inputs that ``spec`` names, as the network takes them, and labels.
 
-    One input alone will do, and maps of one channel need no axis for it.
+    Parameters
+    ----------
+    spec
+        ``mnist:FIRST-LAST``; or a .npy or .npz file, ``:FIRST-LAST`` behind it for some of its
+        inputs; or a picture.
+    network
+        Says what types, shapes and layouts an array may have: see
+        :func:`thresher.golden.read.inputs.network_inputs`.
+
+    Returns
+    -------
+    inputs, labels
+        int64 (n, C, H, W). Labels are those of the digits, or the array ``y`` of an .npz file.
     """
-    import numpy as np  # noqa: PLC0415
-
     from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
-    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+    from thresher.golden.read.inputs import network_inputs, quantised  # noqa: PLC0415
 
-    labels = None
     if spec == "mnist" or spec.startswith("mnist:"):
-        inputs, labels = mnist_digits(spec)
-    else:
-        inputs = read_array(Path(spec))
-    channels, height, width = network.input_shape
-    if inputs.shape == network.input_shape:
-        inputs = inputs[None]
-    elif channels == 1 and inputs.ndim in {2, 3} and inputs.shape[-2:] == (height, width):
-        inputs = inputs.reshape(-1, 1, height, width)
-    if inputs.ndim != 4 or inputs.shape[1:] != network.input_shape or len(inputs) == 0:
-        wanted = ", ".join(str(size) for size in network.input_shape)
-        raise ThresherError(
-            f"{spec} has shape {inputs.shape}: network {network.name} takes (n, {wanted})"
-        )
-    low, high = network.input_range
-    if not np.issubdtype(inputs.dtype, np.integer):
-        raise ThresherError(f"{spec} holds {inputs.dtype}: give integers in {low}..{high}")
-    least, most = int(inputs.min()), int(inputs.max())
-    if least < low or most > high:
-        raise ThresherError(
-            f"{spec} has values in {least}..{most}: network {network.name} takes {low}..{high}"
-        )
-    return inputs.astype(np.int64), labels
+        digits, labels = mnist_digits(spec)
+        return network_inputs(digits, network, spec), labels
+    if Path(spec).suffix.lower() in PICTURES:
+        return quantised(_read_picture(Path(spec), network)[None], network, spec), None
+    match = _SOME.fullmatch(spec)
+    path = Path(match["path"] if match else spec)
+    arrays = _read_arrays(path)
+    chosen = _chosen(match, len(arrays["x"]) if arrays["x"].ndim else 0, spec)
+    x = arrays["x"][chosen]
+    y = arrays.get("y")
+    inputs = network_inputs(x, network, spec)
+    if y is None or y.shape != (len(arrays["x"]),) or y.dtype.kind not in "iu":
+        return inputs, None
+    return inputs, y[chosen].astype("int64")
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """Return the array of a .npy file."""
+    """Return the array of a .npy file, or the array x or only array of an .npz file."""
+    return _read_arrays(path)["x"]
+
+
+def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the inputs ``x`` of a .npy or .npz file, and other arrays of an .npz file."""
+    import zipfile  # noqa: PLC0415
+    import zlib  # noqa: PLC0415
+
     import numpy as np  # noqa: PLC0415
 
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
@@ -128,24 +141,56 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
             magic = file.read(6)
-            if magic[:4] == b"PK\x03\x04":
-                raise ThresherError(f"{path} is an archive, .npz or the like: {write}")
-            if magic != b"\x93NUMPY":
+            if magic[:4] != b"PK\x03\x04" and magic != b"\x93NUMPY":
                 raise ThresherError(f"{path} is not a .npy file: {write}")
             file.seek(0)
-            array = np.load(file, allow_pickle=False)
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"x": loaded}
+            arrays = {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
         raise ThresherError(
             f"{path}: there is no such file; give a .npy file or mnist:0-9"
         ) from None
-    except OSError as error:
-        raise ThresherError(f"{path} cannot be read ({error.strerror}): {write}") from None
     except ThresherError:
         raise
-    except (ValueError, EOFError, SyntaxError) as error:
+    except (ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise ThresherError(f"{path} cannot be read as a .npy file ({error}): {write}") from None
-    assert isinstance(array, np.ndarray)
-    return array
+    except OSError as error:
+        raise ThresherError(f"{path} cannot be read ({error.strerror}): {write}") from None
+    if len(arrays) == 1:
+        return {"x": next(iter(arrays.values()))}
+    if "x" not in arrays:
+        raise ThresherError(
+            f"{path} is an archive of {', '.join(arrays) or 'nothing'}: call the inputs x"
+        )
+    return arrays
+
+
+def _chosen(match: re.Match[str] | None, count: int, spec: str) -> slice:
+    """Return which of ``count`` inputs a file's name is followed by."""
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    if match is None:
+        return slice(None)
+    first = int(match["first"])
+    last = int(match["last"] or first)
+    if not first <= last < count:
+        raise ThresherError(f"{spec}: inputs must be in 0..{count - 1}")
+    return slice(first, last + 1)
+
+
+def _read_picture(path: Path, network: CompressedNetwork) -> npt.NDArray[Any]:
+    """Return a picture as a real input (C, H, W)."""
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+    from thresher.golden.read.pictures import read_picture  # noqa: PLC0415  # needs its extra
+
+    image = network.metadata.get("image")
+    if not isinstance(image, Mapping):
+        raise ThresherError(
+            f"{path}: network {network.name} does not say how it takes pictures; give a .npy file"
+        )
+    return read_picture(path, image, network.input_shape)
 
 
 def check_json(path: Path | None) -> None:

@@ -18,17 +18,19 @@ __all__ = ["NETWORKS", "mnist_digits", "resolve_network"]
 
 NETWORKS = ("lenet-300-100", "lenet-5")
 
+_MODELS = (".tflite", ".onnx", ".net")
 _FOLDER = Path(__file__).parent
 _SPEC = re.compile(r"mnist(?::(?P<first>\d+)(?P<range>-(?P<last>\d+))?)?")
 
 
 def resolve_network(name_or_path: str | os.PathLike[str]) -> CompressedNetwork:
-    """Return a network by its built-in name, or from a ``.thr`` file.
+    """Return a network by its built-in name, from a ``.thr`` file, or from a model of another tool.
 
     Raises
     ------
     ThresherError
-        If it is neither; a :class:`~thresher.golden.thr_file.ThrError` if the file is not valid.
+        If it is none; a :class:`~thresher.golden.thr_file.ThrError` if the file is not valid, a
+        :class:`~thresher.golden.read.ReadError` if the model cannot be imported as it is.
     """
     text = os.fspath(name_or_path)
     if text in NETWORKS:
@@ -38,6 +40,10 @@ def resolve_network(name_or_path: str | os.PathLike[str]) -> CompressedNetwork:
             f"{text}: there is no such file or built-in network; "
             f"give a .thr file or one of {', '.join(NETWORKS)}"
         )
+    if Path(text).suffix.lower() in _MODELS:
+        from thresher.golden.read import read_model  # noqa: PLC0415  # readers are heavy
+
+        return read_model(Path(text))
     return load(text)
 
 
