@@ -89,7 +89,7 @@ def test_help_comes_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "compress", "generate", "simulate", "compare", "doctor", "inspect"]
+    "verb", ["demo", "compress", "import", "generate", "simulate", "compare", "doctor", "inspect"]
 )
 def test_every_verb_has_help_and_json(verb: str) -> None:
     done = thresher(verb, "--help")
