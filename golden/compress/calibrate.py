@@ -370,7 +370,8 @@ class _Making:
                 weights = quantise_channels(layer.weight, least)
         bias = np.rint(real_bias / (weights.steps * in_step))
         if np.abs(bias).max() >= 1 << BIAS_BITS - 1:
-            raise ValueError(f"its bias {real_bias} does not fit {BIAS_BITS} bits")
+            greatest = np.abs(real_bias).max()
+            raise ValueError(f"its bias of {greatest:.3g} does not fit {BIAS_BITS} bits")
         factors = [quantise_factor(step * in_step / out_step) for step in weights.steps.tolist()]
         common = {
             "name": layer.name,

@@ -71,6 +71,7 @@ class CaffeNetwork:
 
     def add_input(self, blob: str, shape: list[Any]) -> None:
         """Note the network's input, of one picture or several."""
+        self._of_blob[blob] = ""
         if self.input_shape is not None:
             self.problems.add("there are several inputs", "keep one", node=blob, op="Input")
         elif len(shape) not in {2, 4} or not all(isinstance(n, int) and n > 0 for n in shape[1:]):
@@ -80,7 +81,7 @@ class CaffeNetwork:
         else:
             channels, height, width = [*shape[1:], 1, 1][:3]
             self.input_shape = self._shapes["input"] = channels, height, width
-        self._of_blob[blob] = "input"
+            self._of_blob[blob] = "input"
 
     def add(self, message: Message) -> None:
         """Add a layer, or note why not."""
@@ -116,6 +117,8 @@ class CaffeNetwork:
         if op in _HOST:
             if _last(own, "axis", 1) != 1:
                 raise _Refusal("its axis is not that of the channels", "use axis 1")
+            if inputs[0] != next(reversed(self.layers), None):
+                raise _Refusal("it is not of the last layer", "end with the softmax")
             self.softmax = True
             return inputs[0]
         shapes = tuple(self._shapes[source] for source in inputs)
