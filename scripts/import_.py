@@ -14,7 +14,6 @@ from thresher.scripts.options import (
     plural,
     print_table,
     progress_bar,
-    read_array,
     read_inputs,
     write_json,
 )
@@ -31,7 +30,7 @@ def import_(
     /,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    calibration: str | None = None,
+    calibration: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
     percentile: float = 100.0,
     check: Annotated[bool, Parameter(negative="")] = False,
     json: JsonFile = None,
@@ -46,8 +45,9 @@ def import_(
     output
         The .thr file; by default beside the model.
     calibration
-        Inputs, a .npy or .npz file. A float model takes the scales of its activations from them;
-        of an integer model they say which channels are often zero, which balances the machine.
+        Inputs: .npy or .npz files, or pictures if the model says how it takes these. A float model
+        takes the scales of its activations from them; of an integer model they say which channels
+        are often zero, which balances the machine.
     percentile
         Of the magnitudes of a float model's activations to represent without clipping.
     check
@@ -97,18 +97,21 @@ def import_(
     return 0
 
 
-def _network(model: Path, calibration: str | None, percentile: float) -> CompressedNetwork:
+def _network(model: Path, calibration: list[Path] | None, percentile: float) -> CompressedNetwork:
     """Return the network, with the densities of its channels if there are samples."""
+    import numpy as np  # noqa: PLC0415
+
     from thresher.golden.densities import with_densities  # noqa: PLC0415
     from thresher.golden.read import Calibration, read_model  # noqa: PLC0415
 
-    if calibration is None:
+    if not calibration:
         return read_model(model)
     if model.suffix.lower() == ".tflite":  # has scales of its own
         net = read_model(model)
-        return with_densities(net, read_inputs(calibration, net)[0])
-    samples = read_array(Path(calibration))
-    return read_model(model, Calibration(samples=samples, percentile=percentile))
+        return with_densities(
+            net, np.concatenate([read_inputs(str(path), net)[0] for path in calibration])
+        )
+    return read_model(model, Calibration(files=tuple(calibration), percentile=percentile))
 
 
 def _figures(
