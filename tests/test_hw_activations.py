@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 CONFIG = Config(lanes=2, run_bits=2, segments=4)  # runs of more than three zeros continue
 WIDE = Config(lanes=8, run_bits=16, activation_bits=16)
+WORDS_AHEAD = 16  # that a reader of a single segment may ask for beyond an input's end
 SEEDS = range(10)
 Memory = dict[int, int]
 
@@ -447,7 +449,7 @@ def memory_reader(dut: Any, memory: Memory, rng: Any, latency: int, asked: list[
             if latency > 2 and rng.integers(0, 2):
                 answer = False
             ctx.set(dut.response.valid, answer)
-            ctx.set(dut.response.payload, memory[on_the_way[0][1]] if answer else 0)
+            ctx.set(dut.response.payload, memory.get(on_the_way[0][1], 0) if answer else 0)
             _, _, valid, ready, address, takes = await ctx.tick().sample(
                 dut.request.valid, dut.request.ready, dut.request.payload, dut.response.ready
             )
@@ -502,7 +504,7 @@ def start_reader(dut: Any, run: dict[str, int], records: Sequence[dict[str, int]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_reader_sends_the_rows_of_all_segments_and_reads_nothing_else(seed: int) -> None:
+def test_reader_sends_the_rows_of_all_segments(seed: int) -> None:
     rng = np.random.default_rng(seed)
     run, segments, shape = random_run(rng)
     activations = sparse(rng, shape)
@@ -524,6 +526,10 @@ def test_reader_sends_the_rows_of_all_segments_and_reads_nothing_else(seed: int)
         for length in (len(expected), 2 * len(expected)):
             await start_reader(dut, run, records)(ctx)
             await sink(dut.o, found, rng, seed % 3, lambda length=length: len(found) == length)(ctx)
+            for _ in range(200):  # what was asked for beyond the end is dropped
+                if not ctx.get(dut.busy):
+                    break
+                await ctx.tick()
             assert not ctx.get(dut.busy)
 
     simulator = Simulator(dut)
@@ -541,7 +547,12 @@ def test_reader_sends_the_rows_of_all_segments_and_reads_nothing_else(seed: int)
     simulator.run()
     names = ("data", "empty", "last", "channels", "first_channel")
     assert [{name: getattr(word, name) for name in names} for word in found] == expected * 2
-    assert sorted(asked) == sorted(list(memory) * 2)  # each word once a run, and no other
+    if len(segments) > 1:
+        assert sorted(asked) == sorted(list(memory) * 2)  # each word once a run, and no other
+    else:  # and a few beyond the end of each input
+        beyond = Counter(asked) - Counter(list(memory) * 2)
+        assert not Counter(list(memory) * 2) - Counter(asked)
+        assert beyond.total() <= 2 * run["maps"] * WORDS_AHEAD
 
 
 def test_lanes_without_work_are_done_at_once() -> None:
@@ -586,7 +597,7 @@ def test_reader_asks_for_a_word_a_cycle_within_a_row(words: int) -> None:
     within = np.diff(np.reshape(cycles, (3, words)), axis=1)
     assert (within == 1).all()
     between = [cycles[k * words] - cycles[k * words - 1] for k in (1, 2)]
-    assert max(between) <= 6
+    assert between == [2, 2]  # the header between
 
 
 @pytest.mark.parametrize("seed", SEEDS)

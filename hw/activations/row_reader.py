@@ -14,8 +14,8 @@ from thresher.hw.layouts import record_layout, row_word_layout
 
 __all__ = ["RowReader", "segment_write_layout"]
 
-_WORDS = 8  # depth of the word FIFO
-_VISITS = 4  # visits that may be requested but not sent
+_WORDS = 16  # depth of the word FIFO
+_VISITS = 4  # visits of several segments that may be requested but not sent
 
 
 def segment_write_layout(config: Config) -> data.StructLayout:
@@ -32,21 +32,25 @@ def segment_write_layout(config: Config) -> data.StructLayout:
 class RowReader(wiring.Component):
     """Send the words of (input, row, segment) in turn: the visits of a lane.
 
-    A segment's rows lie one after another, each behind a header with the number of its words. A
-    visit's burst is therefore the row's words and the header of the row after it; the first header
-    of each segment is read when an input begins. Nothing else is read.
+    A segment's rows lie one after another, each behind a header with the number of its words.
 
-    Two places keep step: requests go out in visit order as long as the word FIFO has room for
-    their answers (credits), and a visit is requested once its header has come back, while the
-    visits of the other segments may still be on their way.
+    A single segment is read as one stream, header or not, as far ahead as the word FIFO has room
+    (credits); headers are told from words as they come back. So an input's end is known only
+    then, and the reader may have asked for a few words beyond it. They are dropped.
+
+    Of several segments a visit's burst is the row's words and the header of the row after it; the
+    first header of each segment is read when an input begins. Nothing else is read. Two places
+    keep step: requests go out in visit order, and a visit is requested once its header has come
+    back, while the visits of the other segments may still be on their way.
 
     Timing contract
     ---------------
     Latency
         A word is offered in the cycle after its response.
     Throughput
-        One request a cycle within a visit, two cycles more from visit to visit. With one segment
-        a row waits for the header that ends the row before: one memory latency more.
+        With one segment one request a cycle, from row to row and input to input too; a memory that
+        answers after ``n`` cycles yields ``min(1, 16 / (n + 2))`` words a cycle. With several
+        segments one request a cycle within a visit, two cycles more from visit to visit.
     Combinational paths
         None between ports.
     Reset
@@ -68,7 +72,7 @@ class RowReader(wiring.Component):
     start : ``In(1)``
         Pulse: begin.
     busy : ``Out(1)``
-        From the cycle after ``start`` until the last visit has been taken.
+        From the cycle after ``start`` until the last visit has been taken and no response is due.
     request : ``Out(stream.Signature(unsigned(config.address_bits)))``
         Reads.
     response : ``In(stream.Signature(unsigned(config.port_bits)))``
@@ -77,7 +81,7 @@ class RowReader(wiring.Component):
         Words of the rows: at least one item a visit (``empty`` if the row has no word), ``last``
         on its final one.
     words_read : ``Out(1)``
-        Pulse: a read is accepted.
+        Pulse: a word or a header of a row has come.
     """
 
     run: Any
@@ -134,7 +138,7 @@ class RowReader(wiring.Component):
         )
         visit_layout = data.StructLayout({"count": 20, "channels": 16, "first_channel": 16})
         m.submodules.bursts = bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * _VISITS)
-        m.submodules.visits = visits = fifo.SyncFIFO(width=visit_layout.size, depth=_VISITS)
+        m.submodules.visits = visits = fifo.SyncFIFO(width=visit_layout.size, depth=_WORDS)
         m.submodules.words = words = fifo.SyncFIFO(width=self.config.port_bits, depth=_WORDS)
         burst_in: Any = Signal(burst_layout)
         burst: Any = Signal(burst_layout)
@@ -186,9 +190,20 @@ class RowReader(wiring.Component):
             write_place.data.next.eq(address),
         ]
         requesting = Signal()
+        # A single segment: words that are asked for, those of them that are beyond an input's end,
+        # and a request of such a one that waits.
+        streams = Signal()
+        due = Signal(range(_WORDS + 1))
+        stale = Signal(range(_WORDS + 1))
+        stale_request = Signal()
+        next_input = Signal(address_bits)
+        ends_input = Signal()
+        visits_free = Signal()
+        m.d.comb += visits_free.eq(visits.level < _VISITS)
         with m.FSM() as requests:
             with m.State("IDLE"), m.If(self.start & (self.segments != 0)):
                 m.d.sync += [segment.eq(0), row.eq(0), inputs.eq(0), headers_only.eq(1)]
+                m.d.sync += streams.eq(self.segments == 1)
                 m.next = "LOOK_UP"
 
             with m.State("LOOK_UP"):
@@ -199,10 +214,50 @@ class RowReader(wiring.Component):
                     for port in (read_table, read_place, read_count):
                         m.d.comb += port.en.eq(1)
                     m.next = "PLAN"
+                    with m.If(streams):
+                        m.next = "BEGIN"
                 with m.If(segment == 0):
                     m.d.sync += first_channel.eq(0)
 
-            with m.State("PLAN"), m.If(bursts.w_rdy & visits.w_rdy):
+            with m.State("BEGIN"):
+                m.d.sync += [
+                    address.eq(read_table.data.address),
+                    next_input.eq(read_table.data.address + read_table.data.pitch),
+                ]
+                m.next = "STREAM"
+
+            with m.State("STREAM"):
+                m.d.comb += [
+                    self.request.valid.eq(stale_request | (credits != 0)),
+                    self.request.payload.eq(Mux(stale_request, base, address)),
+                ]
+                with m.If(self.request.valid & self.request.ready):
+                    m.d.sync += stale_request.eq(0)
+                    with m.If(~stale_request):
+                        m.d.sync += address.eq(address + 1)
+                with m.If(ends_input):
+                    m.d.sync += [
+                        inputs.eq(inputs + 1),
+                        address.eq(next_input),
+                        next_input.eq(next_input + read_table.data.pitch),
+                        base.eq(self.request.payload),
+                        stale_request.eq(self.request.valid & ~self.request.ready),
+                    ]
+                    with m.If(inputs + 1 == self.run.maps):
+                        m.next = "END"
+
+            with m.State("END"):
+                # A request that is offered is not withdrawn; its answer, and others, are dropped.
+                m.d.comb += [
+                    self.request.valid.eq(stale_request),
+                    self.request.payload.eq(base),
+                ]
+                with m.If(self.request.ready):
+                    m.d.sync += stale_request.eq(0)
+                with m.If(~stale_request & (due == 0)):
+                    m.next = "IDLE"
+
+            with m.State("PLAN"), m.If(bursts.w_rdy & visits_free):
                 m.d.comb += [
                     bursts.w_en.eq((count != 0) | burst_in.header),
                     visits.w_en.eq(~headers_only),
@@ -238,29 +293,77 @@ class RowReader(wiring.Component):
                             with m.If(inputs + 1 == self.run.maps):
                                 m.next = "IDLE"
 
-        # Responses: the words of a burst go to the FIFO, a header to the segment's count.
+        # Responses of several segments: the words of a burst go to the FIFO, a header to the
+        # segment's count.
+        asked = Signal()
+        wanted = Signal()  # a response that is of this input
         taken = Signal(20)
         is_word = Signal()
         m.d.comb += [
             self.response.ready.eq(1),
-            self.words_read.eq(self.request.valid & self.request.ready),
-            is_word.eq(taken != burst.count),
+            asked.eq(self.request.valid & self.request.ready),
+            wanted.eq(self.response.valid & (stale == 0)),
+            self.words_read.eq(wanted),
             words.w_data.eq(self.response.payload),
-            words.w_en.eq(self.response.valid & is_word),
+            words.w_en.eq(wanted & is_word),
             write_count.addr.eq(burst.segment),
             write_count.data.eq(self.response.payload),
-            write_count.en.eq(self.response.valid & ~is_word),
-            header_here.eq(write_count.en),
         ]
-        with m.If(self.response.valid):
-            m.d.sync += taken.eq(taken + 1)
-            with m.If(~is_word | ((taken + 1 == burst.count) & ~burst.header)):
-                m.d.comb += bursts.r_en.eq(1)
-                m.d.sync += taken.eq(0)
+        with m.If(~streams):
+            m.d.comb += [
+                is_word.eq(taken != burst.count),
+                write_count.en.eq(wanted & ~is_word),
+                header_here.eq(write_count.en),
+            ]
+            with m.If(wanted):
+                m.d.sync += taken.eq(taken + 1)
+                with m.If(~is_word | ((taken + 1 == burst.count) & ~burst.header)):
+                    m.d.comb += bursts.r_en.eq(1)
+                    m.d.sync += taken.eq(0)
+
+        # Responses of a single segment: `taken` words are left of the row, then comes a header.
+        with m.Else():
+            count_here = self.response.payload[:20]
+            visit_pushed: Any = Signal(visit_layout)
+            rows_left = Mux(is_word, row != self.run.height, row + 1 != self.run.height)
+            words_left = Mux(is_word, taken != 1, count_here != 0)
+            m.d.comb += [
+                is_word.eq(taken != 0),
+                visit_pushed.count.eq(count_here),
+                visit_pushed.channels.eq(read_table.data.channels),
+                visits.w_data.eq(visit_pushed),
+                visits.w_en.eq(wanted & ~is_word),
+                ends_input.eq(wanted & ~rows_left & ~words_left),
+            ]
+            with m.If(wanted):
+                m.d.sync += taken.eq(Mux(is_word, taken - 1, count_here))
+                with m.If(~is_word):
+                    m.d.sync += row.eq(row + 1)
+                with m.If(ends_input):
+                    m.d.sync += row.eq(0)
+
+        # Words asked for. At an input's end all that are due are stale. A header's place is free
+        # again when it has come, of a single segment when its visit is sent.
+        due_next = Signal.like(due)
+        m.d.comb += due_next.eq(due + asked - self.response.valid)
         m.d.sync += [
+            due.eq(due_next),
             headers.eq(headers + header_asked - header_here),
-            credits.eq(credits - self.words_read + header_here + (words.r_en & words.r_rdy)),
+            credits.eq(
+                credits
+                - asked
+                + header_here
+                + (self.response.valid & (stale != 0))
+                + (visits.r_en & visits.r_rdy & streams)
+                + (words.r_en & words.r_rdy)
+            ),
         ]
+        with m.If(ends_input):
+            m.d.sync += stale.eq(due_next)
+        with m.Else():
+            m.d.sync += stale.eq(
+                stale + (asked & stale_request) - (self.response.valid & (stale != 0))
+            )
 
         # Output: the words of a visit, or one empty item.
         sent = Signal(20)
