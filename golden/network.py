@@ -571,10 +571,12 @@ class CompressedNetwork:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "multiplier", MultiplierKind(self.multiplier))
         if len(self.input_shape) != 3 or not all(
-            _is_integer(size) and 1 <= size <= 4095 for size in self.input_shape
+            _is_integer(size) and 1 <= size <= most
+            for size, most in zip(self.input_shape, (65535, 4095, 4095), strict=True)
         ):
             raise ValueError(
-                f"input_shape must be (channels, height, width) in 1..4095, not {self.input_shape}"
+                f"input_shape must be (channels, height, width) in 1..65535, 1..4095, 1..4095, "
+                f"not {self.input_shape}"
             )
         low, high = _ACTIVATION
         if len(self.input_range) != 2 or not all(

@@ -1,26 +1,33 @@
 """Workloads whose published cycles are known: single layers of stated shapes and densities.
 
 Patterns and values are random with a fixed seed; the densities are exact but for rounding.
+
+References
+----------
+S. Han et al., "EIE: Efficient Inference Engine on Compressed Deep Neural Network", ISCA 2016,
+tables III (shapes and densities of nine layers) and IV (times on 64 elements at 800 MHz).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.network import CompressedNetwork, Convolution
+from thresher.golden.network import CompressedNetwork, Convolution, Layer, Linear
 
-__all__ = ["LayerShape", "layer_workload", "peer_shapes"]
+__all__ = ["EIE_LAYERS", "GEMM_256", "PEER_SHAPES", "EieLayer", "LayerShape", "layer_workload"]
 
 Int64Array = npt.NDArray[np.int64]
+
+EIE_CYCLES_PER_US = 800
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerShape:
-    """A convolution, of which a matrix product is the one of kernel 1 x 1.
+    """A convolution of stride 1, or a fully connected layer.
 
     Parameters
     ----------
@@ -31,7 +38,7 @@ class LayerShape:
     outputs
         Output channels.
     kernel, padding
-        Rows and positions of the kernel; zeros on each side. The stride is 1.
+        Rows and positions of the kernel, 0 for a fully connected layer; zeros on each side.
     """
 
     name: str
@@ -41,28 +48,69 @@ class LayerShape:
     padding: int = 0
 
     @property
-    def macs(self) -> int:
-        """Multiplications, those with padding included."""
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weights, outputs first."""
         channels, height, width = self.in_shape
-        rows = height + 2 * self.padding - self.kernel + 1
-        columns = width + 2 * self.padding - self.kernel + 1
-        return self.outputs * rows * columns * channels * self.kernel**2
+        if self.kernel == 0:
+            return self.outputs, channels * height * width
+        return self.outputs, channels, self.kernel, self.kernel
 
 
-def peer_shapes() -> Iterator[LayerShape]:
-    """The six shapes that other open accelerators were measured on."""
-    yield LayerShape(name="gemm64", in_shape=(64, 8, 8), outputs=64)
-    yield LayerShape(name="conv3x3_64", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1)
-    yield LayerShape(name="pw_64", in_shape=(64, 25, 5), outputs=64)
-    yield LayerShape(name="fc_128x640", in_shape=(640, 1, 1), outputs=128)
-    yield LayerShape(name="conv3x3_3_16", in_shape=(3, 32, 32), outputs=16, kernel=3, padding=1)
-    yield LayerShape(name="fc_1024_512", in_shape=(1024, 1, 1), outputs=512)
+@dataclass(frozen=True, kw_only=True)
+class EieLayer:
+    """A fully connected layer of EIE's benchmark, its densities, and EIE's cycles."""
+
+    shape: LayerShape
+    weights: float
+    activations: float
+    actual_us: float
+
+    @property
+    def cycles(self) -> float:
+        """Cycles that EIE took."""
+        return self.actual_us * EIE_CYCLES_PER_US
+
+
+def _eie(
+    name: str,
+    in_shape: tuple[int, int, int],
+    outputs: int,
+    weights: float,
+    activations: float,
+    actual_us: float,
+) -> EieLayer:
+    shape = LayerShape(name=name, in_shape=in_shape, outputs=outputs, kernel=0)
+    return EieLayer(shape=shape, weights=weights, activations=activations, actual_us=actual_us)
+
+
+EIE_LAYERS = (
+    _eie("Alex-6", (256, 6, 6), 4096, 0.09, 0.351, 30.3),
+    _eie("Alex-7", (4096, 1, 1), 4096, 0.09, 0.353, 12.2),
+    _eie("Alex-8", (4096, 1, 1), 1000, 0.25, 0.375, 9.9),
+    _eie("VGG-6", (512, 7, 7), 4096, 0.04, 0.183, 34.4),
+    _eie("VGG-7", (4096, 1, 1), 4096, 0.04, 0.375, 8.7),
+    _eie("VGG-8", (4096, 1, 1), 1000, 0.23, 0.411, 8.4),
+    _eie("NT-We", (4096, 1, 1), 600, 0.10, 1.0, 8.0),
+    _eie("NT-Wd", (600, 1, 1), 8791, 0.11, 1.0, 13.9),
+    _eie("NT-LSTM", (1201, 1, 1), 2400, 0.10, 1.0, 7.5),
+)
+
+PEER_SHAPES = (
+    LayerShape(name="gemm64", in_shape=(64, 32, 2), outputs=64),
+    LayerShape(name="conv3x3_64", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1),
+    LayerShape(name="pw_64", in_shape=(64, 25, 5), outputs=64),
+    LayerShape(name="fc_128x640", in_shape=(640, 1, 1), outputs=128, kernel=0),
+    LayerShape(name="conv3x3_3_16", in_shape=(3, 32, 32), outputs=16, kernel=3, padding=1),
+    LayerShape(name="fc_1024_512", in_shape=(1024, 1, 1), outputs=512, kernel=0),
+)
+
+GEMM_256 = LayerShape(name="gemm256", in_shape=(256, 64, 4), outputs=256)
 
 
 def _sparse(
     rng: np.random.Generator, shape: tuple[int, ...], density: float, low: int, high: int
 ) -> Int64Array:
-    """Return integers of [low, high] of which a share of exactly ``density`` is not zero."""
+    """Return integers of [low, high] of which a share of ``density`` is not zero."""
     values = rng.integers(low, high, size=shape, endpoint=True)
     values[values == 0] = high
     count = round(values.size * density)
@@ -71,35 +119,45 @@ def _sparse(
 
 
 def layer_workload(
-    shape: LayerShape, weight_density: float, activation_density: float, seed: int = 1
+    shape: LayerShape, weights: float, activations: float, *, seed: int = 1
 ) -> tuple[CompressedNetwork, Int64Array]:
     """Return a network of one layer with random int8 weights, and one random int8 input.
 
-    The scale makes typical sums fill int8, so that the outputs are dense.
+    Parameters
+    ----------
+    shape
+        The layer.
+    weights, activations
+        Densities.
+    seed
+        Decides patterns and values.
+
+    Returns
+    -------
+    network, inputs
+        The scale lets typical sums fill int8, so that the outputs are dense.
     """
     rng = np.random.default_rng(seed)
-    weights = _sparse(
-        rng,
-        (shape.outputs, shape.in_shape[0], shape.kernel, shape.kernel),
-        weight_density,
-        -127,
-        127,
-    )
-    inputs = _sparse(rng, (1, *shape.in_shape), activation_density, -128, 127)
-    codebook, indices = np.unique(weights, return_inverse=True)
-    used = weight_density * activation_density * weights[0].size
-    deviation = 73.0 * 73.6 * max(1.0, used) ** 0.5  # of products of uniform factors
-    outputs = np.ones(shape.outputs, np.int64)
-    layer = Convolution(
-        name=shape.name,
-        weights=indices.reshape(weights.shape).astype(np.uint8),
-        codebook=codebook,
-        bias=0 * outputs,
-        scale=outputs * round(48 / deviation * 2**24),
-        shift=outputs * 24,
-        clip=(-128, 127),
-        padding=(shape.padding,) * 4,
-    )
+    dense = _sparse(rng, shape.weight_shape, weights, -127, 127)
+    inputs = _sparse(rng, (1, *shape.in_shape), activations, -128, 127)
+    codebook, indices = np.unique(dense, return_inverse=True)
+    products = max(1.0, weights * activations * dense[0].size)
+    deviation = 73.0 * 73.6 * products**0.5  # of a sum of products of uniform int8 factors
+    ones = np.ones(shape.outputs, np.int64)
+    fields: dict[str, Any] = {
+        "name": shape.name,
+        "weights": indices.reshape(dense.shape).astype(np.uint8),
+        "codebook": codebook,
+        "bias": 0 * ones,
+        "scale": ones * round(48 / deviation * 2**30),
+        "shift": ones * 30,
+        "clip": (-128, 127),
+    }
+    layer: Layer
+    if shape.kernel:
+        layer = Convolution(**fields, padding=(shape.padding,) * 4)
+    else:
+        layer = Linear(**fields)
     network = CompressedNetwork(
         name=shape.name, input_shape=shape.in_shape, input_range=(-128, 127), layers=(layer,)
     )

@@ -1,0 +1,284 @@
+"""Measure the machine on the workloads that others published, in RTL simulation.
+
+Every figure of ours is of a run whose values and counters equalled golden's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.builtin import mnist_digits, resolve_network
+from thresher.golden.compiler import Program, compile_network
+from thresher.golden.config import Config, Skip
+from thresher.golden.errors import ThresherError
+from thresher.golden.network import CompressedNetwork
+from thresher.sim.machine import MachineResult
+from thresher.sim.run import run_program
+from thresher.sim.workloads import EIE_LAYERS, GEMM_256, PEER_SHAPES, LayerShape, layer_workload
+
+__all__ = ["GROUPS", "Case", "Row", "cases", "measure"]
+
+Int64Array = npt.NDArray[np.int64]
+
+PEER_DENSITIES = ((1.0, 1.0), (0.5, 1.0), (0.5, 0.5), (0.25, 0.5), (0.1, 0.35))
+GEMM_DENSITIES = (1.0, 0.5, 0.25, 0.1)
+MEMORY_LATENCY = 32  # of the peers' memory
+NARROW_PORT, WIDE_PORT = 64, 256
+LENETS = ("lenet-300-100", "lenet-5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One workload on one machine.
+
+    Parameters
+    ----------
+    group, name
+        The group of cases, and the workload.
+    make
+        Gives network and inputs.
+    config
+        The machine.
+    resident
+        Cycles for which the machine waits for weights are left out.
+    latency
+        Of the memory.
+    published
+        Cycles that others need, by their name.
+    quick
+        Part of the short selection.
+    """
+
+    group: str
+    name: str
+    make: Callable[[], tuple[CompressedNetwork, Int64Array]]
+    config: Config
+    resident: bool = True
+    latency: int = 4
+    published: Mapping[str, float] = field(default_factory=dict)
+    quick: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a case gave.
+
+    Parameters
+    ----------
+    cycles
+        By mode.
+    bound
+        Cycles that no schedule of the mode ``both`` on this machine can beat: of each pass, the
+        greatest of multiplications a multiplier, tokens a lane and outputs a column; without
+        resident weights and with a memory, words at the port too.
+    efficiency
+        Multiplications of the mode ``both`` a multiplier and cycle.
+    stalls
+        Of the mode ``both``: element-cycles and lane-cycles by cause.
+    """
+
+    group: str
+    name: str
+    multipliers: int
+    cycles: dict[str, int]
+    bound: int
+    efficiency: float
+    stalls: dict[str, int]
+    published: dict[str, float]
+    sim_cycles_per_second: int
+
+    @property
+    def dense(self) -> int | None:
+        """Cycles of the mode ``none``."""
+        return self.cycles.get(str(Skip.NONE))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything that JSON holds."""
+        return asdict(self)
+
+
+def _layer(
+    shape: LayerShape, weights: float, activations: float, seed: int
+) -> Callable[[], tuple[CompressedNetwork, Int64Array]]:
+    return lambda: layer_workload(shape, weights, activations, seed=seed)
+
+
+def _percent(weights: float, activations: float) -> str:
+    return f"{weights * 100:g}/{activations * 100:g}"
+
+
+def _peers(
+    lanes: int, seed: int, densities: Sequence[tuple[float, float]], published: Mapping[str, Any]
+) -> Iterator[Case]:
+    resident = Config(lanes=lanes, port_bits=WIDE_PORT)
+    memory = Config(lanes=lanes, port_bits=NARROW_PORT)
+    arrays, whole = published.get("array_only", {}), published.get("whole_accelerator", {})
+    sigma = published.get("sparse_array_only", {})
+    for shape in PEER_SHAPES:
+        for weights, activations in densities:
+            name = f"{shape.name} {_percent(weights, activations)}"
+            make = _layer(shape, weights, activations, seed)
+            dense = {k: v["cycles"] for k, v in arrays.items() if isinstance(v, Mapping)}
+            others = {k: v[shape.name] for k, v in dense.items() if v.get(shape.name)}
+            column = _percent(weights, activations)
+            if column in sigma.get("columns", ()):
+                at = sigma["columns"].index(column)
+                others["stonne_sigma"] = sigma["stonne_sigma"][shape.name][at]
+            yield Case(
+                group="peers",
+                name=name,
+                make=make,
+                config=resident,
+                published=others,
+                quick=weights in {1.0, 0.25},
+            )
+            if (weights, activations) in {(1.0, 1.0), (0.1, 0.35)}:
+                totals = {k: v["cycles"] for k, v in whole.items() if isinstance(v, Mapping)}
+                yield Case(
+                    group="memory",
+                    name=name,
+                    make=make,
+                    config=memory,
+                    resident=False,
+                    latency=MEMORY_LATENCY,
+                    published={k: v[shape.name] for k, v in totals.items() if v.get(shape.name)},
+                )
+
+
+def _gemm(lanes: int, seed: int) -> Iterator[Case]:
+    for weights in GEMM_DENSITIES:
+        for activations in GEMM_DENSITIES:
+            yield Case(
+                group="gemm",
+                name=f"{GEMM_256.name} {_percent(weights, activations)}",
+                make=_layer(GEMM_256, weights, activations, seed),
+                config=Config(lanes=lanes, port_bits=WIDE_PORT),
+                quick=(weights, activations) in {(0.5, 0.5), (0.1, 0.25)},
+            )
+
+
+def _eie(lanes: int, seed: int) -> Iterator[Case]:
+    config = Config(
+        lanes=lanes,
+        port_bits=WIDE_PORT,
+        tap_depth=1 << 17,
+        group_depth=1 << 13,
+        accumulator_depth=1 << 13,
+        channel_depth=1 << 11,
+    )
+    for layer in EIE_LAYERS:
+        yield Case(
+            group="eie",
+            name=layer.shape.name,
+            make=_layer(layer.shape, layer.weights, layer.activations, seed),
+            config=config,
+            published={"eie": layer.cycles},
+            quick=layer.shape.name == "NT-We",
+        )
+
+
+def _lenets(lanes: int, seed: int) -> Iterator[Case]:
+    def digits(name: str) -> tuple[CompressedNetwork, Int64Array]:
+        images, _ = mnist_digits(f"mnist:{seed}")
+        return resolve_network(name), images.astype(np.int64)
+
+    for name in LENETS:
+        yield Case(
+            group="lenet",
+            name=name,
+            make=lambda name=name: digits(name),
+            config=Config(lanes=lanes, port_bits=NARROW_PORT),
+            resident=False,
+            quick=True,
+        )
+
+
+GROUPS = ("peers", "memory", "gemm", "eie", "lenet")
+
+
+def cases(
+    lanes: int,
+    *,
+    seed: int = 1,
+    densities: Sequence[tuple[float, float]] = PEER_DENSITIES,
+    published: Mapping[str, Any] | None = None,
+) -> list[Case]:
+    """Return all cases, group by group.
+
+    Parameters
+    ----------
+    lanes
+        P of the machines.
+    seed
+        Of random patterns, and number of the digit.
+    densities
+        (weights, activations) of the peers' shapes.
+    published
+        Cycles of others on the peers' shapes, as ``peers.json`` has them.
+    """
+    made = [
+        *_peers(lanes, seed, densities, published or {}),
+        *_gemm(lanes, seed),
+        *_eie(lanes, seed),
+        *_lenets(lanes, seed),
+    ]
+    return sorted(made, key=lambda case: GROUPS.index(case.group))
+
+
+def measure(case: Case, modes: Sequence[Skip]) -> Row:
+    """Run a case in each mode.
+
+    Raises
+    ------
+    ThresherError
+        If a value or a counter is not golden's.
+    """
+    network, inputs = case.make()
+    cycles: dict[str, int] = {}
+    kept: tuple[Program, MachineResult, list[dict[str, int]]] | None = None
+    for mode in modes:
+        program = compile_network(network, case.config, inputs, mode)
+        finished = run_program(program, latency=case.latency)
+        difference = finished.comparison.first
+        if difference is not None:
+            raise ThresherError(f"{case.name}, mode {mode}: {difference}")
+        waited = sum(counters["load_wait"] for counters in finished.counters)
+        cycles[str(mode)] = finished.result.cycles - (waited if case.resident else 0)
+        if mode is Skip.BOTH or kept is None:
+            kept = program, finished.result, finished.counters
+    assert kept is not None, "there is a mode"
+    program, result, counted = kept
+    causes = ("load_wait", "starved", "ring_full", "conflict", "fifo_full", "memory_wait")
+    macs = sum(counters["macs"] for counters in counted)
+    return Row(
+        group=case.group,
+        name=case.name,
+        multipliers=case.config.multipliers,
+        cycles=cycles,
+        bound=_bound(program, counted, case),
+        efficiency=round(macs / case.config.multipliers / cycles[str(program.skip)], 4),
+        stalls={cause: sum(counters[cause] for counters in counted) for cause in causes},
+        published={name: round(value) for name, value in case.published.items()},
+        sim_cycles_per_second=round(result.sim_cycles_per_second),
+    )
+
+
+def _bound(program: Program, counted: Sequence[Mapping[str, int]], case: Case) -> int:
+    lanes = case.config.lanes
+    total = words = 0.0
+    for part, counters in zip(program.passes, counted, strict=True):
+        _, height, width = part.stage.out_shape
+        outputs = height * width * part.channels * program.inputs
+        total += max(
+            counters["macs"] / case.config.multipliers, counters["tokens"] / lanes, outputs
+        )
+        words += counters["words_in"] + counters["words_out"]
+    if case.resident:
+        return round(total)
+    words += program.weight_bytes * 8 / case.config.port_bits
+    return round(max(total, words))
