@@ -61,6 +61,10 @@ VERBS = {
             "thresher synth --lanes 4 --multiplier all --place",
         ],
     ),
+    "bench": (
+        "Measure the machine on workloads of published cycle counts.",
+        ["thresher bench --quick", "thresher bench --groups peers,gemm --json figures.json"],
+    ),
     "doctor": (
         "Show the tools that are found, and what to do about those that are not.",
         ["thresher doctor", "thresher doctor --json -"],

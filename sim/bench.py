@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ import numpy.typing as npt
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import Program, compile_network
 from thresher.golden.config import Config, Skip
+from thresher.golden.densities import with_densities
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork
-from thresher.sim.machine import MachineResult
-from thresher.sim.run import run_program
+from thresher.sim.run import STALLS, FinishedRun, run_program
 from thresher.sim.workloads import EIE_LAYERS, GEMM_256, PEER_SHAPES, LayerShape, layer_workload
 
 __all__ = ["GROUPS", "Case", "Row", "cases", "measure"]
@@ -46,6 +47,9 @@ class Case:
         The machine.
     resident
         Cycles for which the machine waits for weights are left out.
+    knows_operands
+        Lanes are balanced by how often each channel of this very input is not zero, as for a
+        matrix product both of whose operands are at hand.
     latency
         Of the memory.
     published
@@ -59,6 +63,7 @@ class Case:
     make: Callable[[], tuple[CompressedNetwork, Int64Array]]
     config: Config
     resident: bool = True
+    knows_operands: bool = False
     latency: int = 4
     published: Mapping[str, float] = field(default_factory=dict)
     quick: bool = False
@@ -105,7 +110,7 @@ class Row:
 def _layer(
     shape: LayerShape, weights: float, activations: float, seed: int
 ) -> Callable[[], tuple[CompressedNetwork, Int64Array]]:
-    return lambda: layer_workload(shape, weights, activations, seed=seed)
+    return partial(layer_workload, shape, weights, activations, seed=seed)
 
 
 def _percent(weights: float, activations: float) -> str:
@@ -134,6 +139,7 @@ def _peers(
                 name=name,
                 make=make,
                 config=resident,
+                knows_operands=True,
                 published=others,
                 quick=weights in {1.0, 0.25},
             )
@@ -191,7 +197,7 @@ def _lenets(lanes: int, seed: int) -> Iterator[Case]:
         yield Case(
             group="lenet",
             name=name,
-            make=lambda name=name: digits(name),
+            make=partial(digits, name),
             config=Config(lanes=lanes, port_bits=NARROW_PORT),
             resident=False,
             quick=True,
@@ -239,21 +245,22 @@ def measure(case: Case, modes: Sequence[Skip]) -> Row:
         If a value or a counter is not golden's.
     """
     network, inputs = case.make()
+    if case.knows_operands:
+        network = with_densities(network, inputs)
     cycles: dict[str, int] = {}
-    kept: tuple[Program, MachineResult, list[dict[str, int]]] | None = None
+    kept: FinishedRun | None = None
     for mode in modes:
         program = compile_network(network, case.config, inputs, mode)
         finished = run_program(program, latency=case.latency)
-        difference = finished.comparison.first
+        difference = finished.compare().first
         if difference is not None:
             raise ThresherError(f"{case.name}, mode {mode}: {difference}")
         waited = sum(counters["load_wait"] for counters in finished.counters)
         cycles[str(mode)] = finished.result.cycles - (waited if case.resident else 0)
         if mode is Skip.BOTH or kept is None:
-            kept = program, finished.result, finished.counters
+            kept = finished
     assert kept is not None, "there is a mode"
-    program, result, counted = kept
-    causes = ("load_wait", "starved", "ring_full", "conflict", "fifo_full", "memory_wait")
+    program, counted = kept.program, kept.counters
     macs = sum(counters["macs"] for counters in counted)
     return Row(
         group=case.group,
@@ -262,9 +269,9 @@ def measure(case: Case, modes: Sequence[Skip]) -> Row:
         cycles=cycles,
         bound=_bound(program, counted, case),
         efficiency=round(macs / case.config.multipliers / cycles[str(program.skip)], 4),
-        stalls={cause: sum(counters[cause] for counters in counted) for cause in causes},
+        stalls={cause: sum(counters[cause] for counters in counted) for cause in STALLS},
         published={name: round(value) for name, value in case.published.items()},
-        sim_cycles_per_second=round(result.sim_cycles_per_second),
+        sim_cycles_per_second=round(kept.result.sim_cycles_per_second),
     )
 
 

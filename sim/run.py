@@ -25,7 +25,7 @@ from thresher.sim.builds import chosen_simulator
 from thresher.sim.compare import Comparison, compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import MachineError, MachineResult, run_machine
 
-__all__ = ["STALLS", "RunReport", "simulate"]
+__all__ = ["STALLS", "FinishedRun", "RunReport", "run_program", "simulate"]
 
 STALLS = ("load_wait", "starved", "ring_full", "conflict", "fifo_full", "memory_wait")
 MACS_OF = {
@@ -64,13 +64,52 @@ class RunReport:
 
 
 @dataclass(frozen=True)
-class _Finished:
-    """A program that ran."""
+class FinishedRun:
+    """A program that ran: the machine's result, what it stored, and its counters of each pass."""
 
     program: Program
     result: MachineResult
     outputs: dict[str, npt.NDArray[np.int64]]
     counters: list[dict[str, int]]
+
+    def compare(self) -> Comparison:
+        """Compare every stored value and every predicted counter with golden."""
+        comparison = compare_values(expected_outputs(self.program), self.outputs)
+        layers = [part.stage.name for part in self.program.passes]
+        comparison.add(compare_counters(self.program.expected_counters, self.counters, layers))
+        return comparison
+
+
+def run_program(
+    program: Program,
+    *,
+    simulator: str | None = None,
+    timeout_cycles: int | None = None,
+    latency: int = 4,
+    stall: int = 0,
+    wave: Path | None = None,
+) -> FinishedRun:
+    """Run a compiled program; parameters are those of :func:`simulate` and ``run_machine``.
+
+    Raises
+    ------
+    ThresherError
+        If a tool is missing, or the machine reports an error or does not finish.
+    """
+    result = run_machine(
+        program.config,
+        program.image,
+        program.program,
+        simulator=simulator,
+        timeout_cycles=timeout_cycles or _patience(program),
+        latency=latency,
+        stall=stall,
+        wave=wave,
+    )
+    if result.error is not None:
+        raise ThresherError(_describe(result.error, program))
+    outputs = program.decode_outputs(result.memory)
+    return FinishedRun(program, result, outputs, program.counters(result.memory))
 
 
 def simulate(
@@ -140,24 +179,18 @@ def simulate(
         if run_dir is not None:
             work = _temporary_beside(run_dir)
 
-        def run(keep: bool) -> _Finished:
+        def run(keep: bool) -> FinishedRun:
             tell("lay out the network")
             program = compile_network(network, config, values, skip, keep_layers=keep)
             tell("build and run the machine" if not keep else "run again, storing every layer")
-            result = run_machine(
-                config,
-                program.image,
-                program.program,
+            return run_program(
+                program,
                 simulator=name,
-                timeout_cycles=timeout_cycles or _patience(program),
+                timeout_cycles=timeout_cycles,
                 latency=latency,
                 stall=stall,
                 wave=work / "wave" if wave and work is not None and not keep else None,
             )
-            if result.error is not None:
-                raise ThresherError(_describe(result.error, program))
-            outputs = program.decode_outputs(result.memory)
-            return _Finished(program, result, outputs, program.counters(result.memory))
 
         runs = {"outputs": run(keep=False)}
         if every_layer is None:
@@ -201,17 +234,14 @@ def _describe(error: MachineError, program: Program) -> str:
     )
 
 
-def _compare(runs: dict[str, _Finished]) -> Comparison:
+def _compare(runs: dict[str, FinishedRun]) -> Comparison:
     comparison = Comparison()
     for run in runs.values():
-        comparison.add(compare_values(expected_outputs(run.program), run.outputs))
-        layers = [part.stage.name for part in run.program.passes]
-        expected = run.program.expected_counters
-        comparison.add(compare_counters(expected, run.counters, layers))
+        comparison.add(run.compare())
     return comparison
 
 
-def _report(run: _Finished, comparison: Comparison | None) -> dict[str, Any]:
+def _report(run: FinishedRun, comparison: Comparison | None) -> dict[str, Any]:
     program, config = run.program, run.program.config
     total = program.inference.total
     cycles_load = sum(counters["load_wait"] for counters in run.counters)
@@ -256,7 +286,7 @@ def _report(run: _Finished, comparison: Comparison | None) -> dict[str, Any]:
     }
 
 
-def _layers(run: _Finished) -> list[dict[str, Any]]:
+def _layers(run: FinishedRun) -> list[dict[str, Any]]:
     """The counters of each layer's passes, added up."""
     layers: dict[str, dict[str, Any]] = {}
     for part, counters in zip(run.program.passes, run.counters, strict=True):
@@ -274,7 +304,7 @@ def _write(
     work: Path,
     network: CompressedNetwork,
     inputs: npt.NDArray[Any],
-    runs: dict[str, _Finished],
+    runs: dict[str, FinishedRun],
     report: dict[str, Any],
 ) -> None:
     save(network, work / "network.thr")

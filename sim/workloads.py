@@ -71,32 +71,31 @@ class EieLayer:
         return self.actual_us * EIE_CYCLES_PER_US
 
 
-def _eie(
-    name: str,
-    in_shape: tuple[int, int, int],
-    outputs: int,
-    weights: float,
-    activations: float,
-    actual_us: float,
-) -> EieLayer:
-    shape = LayerShape(name=name, in_shape=in_shape, outputs=outputs, kernel=0)
-    return EieLayer(shape=shape, weights=weights, activations=activations, actual_us=actual_us)
+_EIE_TABLE = (
+    # name, input shape, outputs, density of weights, of activations, microseconds
+    ("Alex-6", (256, 6, 6), 4096, 0.09, 0.351, 30.3),
+    ("Alex-7", (4096, 1, 1), 4096, 0.09, 0.353, 12.2),
+    ("Alex-8", (4096, 1, 1), 1000, 0.25, 0.375, 9.9),
+    ("VGG-6", (512, 7, 7), 4096, 0.04, 0.183, 34.4),
+    ("VGG-7", (4096, 1, 1), 4096, 0.04, 0.375, 8.7),
+    ("VGG-8", (4096, 1, 1), 1000, 0.23, 0.411, 8.4),
+    ("NT-We", (4096, 1, 1), 600, 0.10, 1.0, 8.0),
+    ("NT-Wd", (600, 1, 1), 8791, 0.11, 1.0, 13.9),
+    ("NT-LSTM", (1201, 1, 1), 2400, 0.10, 1.0, 7.5),
+)
 
-
-EIE_LAYERS = (
-    _eie("Alex-6", (256, 6, 6), 4096, 0.09, 0.351, 30.3),
-    _eie("Alex-7", (4096, 1, 1), 4096, 0.09, 0.353, 12.2),
-    _eie("Alex-8", (4096, 1, 1), 1000, 0.25, 0.375, 9.9),
-    _eie("VGG-6", (512, 7, 7), 4096, 0.04, 0.183, 34.4),
-    _eie("VGG-7", (4096, 1, 1), 4096, 0.04, 0.375, 8.7),
-    _eie("VGG-8", (4096, 1, 1), 1000, 0.23, 0.411, 8.4),
-    _eie("NT-We", (4096, 1, 1), 600, 0.10, 1.0, 8.0),
-    _eie("NT-Wd", (600, 1, 1), 8791, 0.11, 1.0, 13.9),
-    _eie("NT-LSTM", (1201, 1, 1), 2400, 0.10, 1.0, 7.5),
+EIE_LAYERS = tuple(
+    EieLayer(
+        shape=LayerShape(name=name, in_shape=in_shape, outputs=outputs, kernel=0),
+        weights=weights,
+        activations=activations,
+        actual_us=actual_us,
+    )
+    for name, in_shape, outputs, weights, activations, actual_us in _EIE_TABLE
 )
 
 PEER_SHAPES = (
-    LayerShape(name="gemm64", in_shape=(64, 32, 2), outputs=64),
+    LayerShape(name="gemm64", in_shape=(64, 8, 8), outputs=64),
     LayerShape(name="conv3x3_64", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1),
     LayerShape(name="pw_64", in_shape=(64, 25, 5), outputs=64),
     LayerShape(name="fc_128x640", in_shape=(640, 1, 1), outputs=128, kernel=0),
@@ -104,7 +103,7 @@ PEER_SHAPES = (
     LayerShape(name="fc_1024_512", in_shape=(1024, 1, 1), outputs=512, kernel=0),
 )
 
-GEMM_256 = LayerShape(name="gemm256", in_shape=(256, 64, 4), outputs=256)
+GEMM_256 = LayerShape(name="gemm256", in_shape=(256, 16, 16), outputs=256)
 
 
 def _sparse(

@@ -199,7 +199,7 @@ class RowReader(wiring.Component):
         next_input = Signal(address_bits)
         ends_input = Signal()
         visits_free = Signal()
-        m.d.comb += visits_free.eq(visits.level < _VISITS)
+        m.d.comb += visits_free.eq(visits.r_level < _VISITS)
         with m.FSM() as requests:
             with m.State("IDLE"), m.If(self.start & (self.segments != 0)):
                 m.d.sync += [segment.eq(0), row.eq(0), inputs.eq(0), headers_only.eq(1)]

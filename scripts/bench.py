@@ -1,0 +1,123 @@
+"""``thresher bench``: the machine on the workloads that others published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from thresher.scripts.options import (
+    JsonFile,
+    Lanes,
+    check_json,
+    print_table,
+    progress_bar,
+    write_json,
+)
+
+__all__ = ["bench"]
+
+
+def bench(
+    *,
+    groups: Annotated[str | None, Parameter(name=["--groups", "-g"])] = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    lanes: Lanes = 8,
+    modes: str | None = None,
+    seed: int = 1,
+    densities: str | None = None,
+    published: Path | None = None,
+    json: JsonFile = None,
+) -> int:
+    """Run layers and networks of published cycle counts in RTL, in all modes of skipping.
+
+    Parameters
+    ----------
+    groups
+        Of peers (six shapes, operands resident), memory (the same from memory to memory), gemm
+        (256 x 256 x 256 at 16 densities), eie (the nine layers of EIE), lenet (weights streamed
+        from memory); joined by commas. By default all.
+    quick
+        A selection that takes under two minutes when the simulator is built.
+    lanes
+        P; the array has P x P multipliers.
+    modes
+        Modes of skipping, joined by commas; by default all five, with --quick none and both.
+    seed
+        Of the random patterns.
+    densities
+        Densities of weights/activations in percent for the peers' shapes, as 50/50,10/35.
+    published
+        A JSON file of the peers' cycles (peers.json) to show beside ours.
+    """
+    import json as json_module  # noqa: PLC0415
+
+    from thresher.golden.config import Skip  # noqa: PLC0415
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+    from thresher.sim.bench import GROUPS, PEER_DENSITIES, cases, measure  # noqa: PLC0415  # heavy
+
+    check_json(json)
+    wanted = groups.split(",") if groups else list(GROUPS)
+    for group in wanted:
+        if group not in GROUPS:
+            raise ThresherError(f"--groups {group}: give some of {', '.join(GROUPS)}")
+    chosen = modes.split(",") if modes else ["none", "both"] if quick else [*Skip]
+    for mode in chosen:
+        if mode not in {*Skip}:
+            raise ThresherError(f"--modes {mode}: give some of {', '.join(Skip)}")
+    figures = {}
+    if published is not None:
+        try:
+            figures = json_module.loads(published.read_text())
+        except (OSError, ValueError) as error:
+            raise ThresherError(f"--published {published} cannot be read: {error}") from None
+    pairs = _densities(densities) if densities else PEER_DENSITIES
+    every = cases(lanes, seed=seed, densities=pairs, published=figures)
+    selected = [case for case in every if case.group in wanted and (case.quick or not quick)]
+    rows = []
+    with progress_bar(len(selected)) as progress:
+        for case in selected:
+            progress(f"{case.group} {case.name}")
+            rows.append(measure(case, [Skip(mode) for mode in chosen]))
+    write_json(
+        json,
+        {"lanes": lanes, "seed": seed, "modes": chosen, "rows": [row.as_dict() for row in rows]},
+    )
+    if str(json) == "-":
+        return 0
+    for group in wanted:
+        table = [
+            (
+                row.name,
+                *(f"{row.cycles[mode]:,}" for mode in chosen),
+                f"{row.bound:,}",
+                f"{row.bound / min(row.cycles.values()):.2f}",
+                ", ".join(f"{name} {value:,}" for name, value in row.published.items()) or "-",
+            )
+            for row in rows
+            if row.group == group
+        ]
+        if table:
+            header = ["workload", *chosen, "bound", "bound/ours", "published"]
+            print_table(f"\n{group}, {lanes} x {lanes} multipliers, cycles", header, table)
+    print(
+        f"\n{len(rows)} workloads in {len(chosen)} modes; every value and counter equals golden's"
+    )
+    return 0
+
+
+def _densities(text: str) -> list[tuple[float, float]]:
+    """Return (weights, activations) of each W/A in percent."""
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    pairs = []
+    for item in text.split(","):
+        try:
+            weights, activations = (float(part) / 100 for part in item.split("/"))
+        except ValueError:
+            raise ThresherError(f"--densities {item}: give percents, as 50/50,10/35") from None
+        if not (0 < weights <= 1 and 0 < activations <= 1):
+            raise ThresherError(f"--densities {item}: percents are above 0 and at most 100")
+        pairs.append((weights, activations))
+    return pairs
