@@ -6,6 +6,7 @@ proven exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -52,7 +53,7 @@ __all__ = [
 
 Int64Array = npt.NDArray[np.int64]
 
-_BATCH_VALUES = 1 << 23  # values of the largest matrix of a batch
+_BATCH_VALUES = 1 << 20  # values of the largest matrix of a batch; what a cache holds is fastest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -364,26 +365,82 @@ def _windows(layer: MaxPool | AveragePool, values: Int64Array) -> dict[str, Any]
     }
 
 
-def _taps(layer: Convolution, maps: npt.NDArray) -> npt.NDArray:
-    """Return a view (..., out height, out width, kernel height, kernel width)."""
+def _taps(layer: Convolution, maps: npt.NDArray, rows: int) -> npt.NDArray:
+    """Return a view with kernel height and width as its last axes.
+
+    Parameters
+    ----------
+    layer
+        Says where the windows lie.
+    maps
+        Its inputs; in the view rows and columns are those of the output.
+    rows
+        The axis of rows; columns follow it.
+    """
     top, left, bottom, right = layer.padding
-    around = [(0, 0)] * (maps.ndim - 2) + [(top, bottom), (left, right)]
+    around = [(0, 0)] * maps.ndim
+    around[rows : rows + 2] = [(top, bottom), (left, right)]
     padded = np.pad(maps, around) if any(layer.padding) else maps
-    views = sliding_window_view(padded, layer.extent, axis=(-2, -1))
+    views = sliding_window_view(padded, layer.extent, axis=(rows, rows + 1))
     (stride_y, stride_x), (dilation_y, dilation_x) = layer.stride, layer.dilation
-    return views[..., ::stride_y, ::stride_x, ::dilation_y, ::dilation_x]
+    chosen = [slice(None)] * views.ndim
+    chosen[rows : rows + 2] = slice(None, None, stride_y), slice(None, None, stride_x)
+    chosen[-2:] = slice(None, None, dilation_y), slice(None, None, dilation_x)
+    return views[tuple(chosen)]
 
 
 def _convolve(layer: Convolution, values: Int64Array, allowed: Range) -> npt.NDArray[np.floating]:
+    """Return the sums (n, channels out, height, width), exact; in memory channels come last."""
     dtype = _exact_dtype(layer, allowed)
-    taps = _taps(layer, values.astype(dtype))
-    count, _, height, width = taps.shape[:4]
-    # One product a group: (channels out, taps) times (taps, positions of all inputs).
-    columns = taps.transpose(1, 4, 5, 0, 2, 3).reshape(layer.groups, -1, count * height * width)
+    channels_last = np.ascontiguousarray(values.transpose(0, 2, 3, 1), dtype)
+    taps = _taps(layer, channels_last, 1)
+    count, height, width, channels = taps.shape[:4]
+    out, inner = layer.weights.shape[:2]
     weights = layer.dense_weights().astype(dtype)
-    sums = np.matmul(weights.reshape(layer.groups, -1, columns.shape[1]), columns)
-    by_channel = np.asarray(sums.reshape(layer.out_channels, count, height, width))
-    return by_channel.transpose(1, 0, 2, 3)
+    if inner == 1 and layer.groups == channels:
+        sums = _depthwise(weights.reshape(channels, -1, *layer.kernel), taps)
+    else:
+        # One product a group: (positions of all inputs, taps) times (taps, channels out).
+        columns = taps[..., 0, 0]
+        if layer.kernel != (1, 1):
+            columns = np.empty((count, height, width, *layer.kernel, channels), dtype)
+            for ky, kx in np.ndindex(layer.kernel):
+                columns[:, :, :, ky, kx] = taps[..., ky, kx]
+        columns = columns.reshape(count * height * width, -1, layer.groups, inner)
+        by_tap = weights.transpose(2, 3, 1, 0).reshape(-1, out)
+        each = out // layer.groups
+        products = [
+            columns[:, :, group].reshape(len(columns), -1)
+            @ by_tap[:, group * each : (group + 1) * each]
+            for group in range(layer.groups)
+        ]
+        sums = products[0] if layer.groups == 1 else np.concatenate(products, axis=1)
+    return np.asarray(sums.reshape(count, height, width, out)).transpose(0, 3, 1, 2)
+
+
+def _depthwise(weights: npt.NDArray, taps: npt.NDArray) -> npt.NDArray[np.floating]:
+    """Return the sums of a convolution each of whose groups has one input channel.
+
+    Parameters
+    ----------
+    weights
+        Shape (groups, channels out of a group, kernel height, kernel width).
+    taps
+        Shape (n, height, width, groups, kernel height, kernel width).
+
+    Returns
+    -------
+    sums
+        Shape (n, height, width, groups, channels out of a group).
+    """
+    sums = np.zeros((*taps.shape[:4], weights.shape[1]), taps.dtype)
+    product = np.empty_like(sums)
+    for ky, kx in np.ndindex(weights.shape[2:]):
+        weight = weights[..., ky, kx]
+        if weight.any():
+            np.multiply(taps[..., ky, kx, None], weight, out=product)
+            sums += product
+    return sums
 
 
 def _matrix_values(layer: Layer, shapes: Mapping[str, tuple[int, int, int]]) -> int:
@@ -391,7 +448,8 @@ def _matrix_values(layer: Layer, shapes: Mapping[str, tuple[int, int, int]]) -> 
     _, height, width = shapes[layer.name]
     channels, rows, columns = shapes[layer.inputs[0]]
     taps = layer.kernel[0] * layer.kernel[1] if isinstance(layer, Convolution) else 1
-    return max(channels * rows * columns, channels * taps * height * width)
+    matrix = channels * taps * height * width
+    return max(channels * rows * columns, matrix, math.prod(shapes[layer.name]))
 
 
 def count_macs(layer: WeightedLayer, nonzeros: Int64Array, count: int) -> tuple[Macs, Macs]:
@@ -408,9 +466,9 @@ def count_macs(layer: WeightedLayer, nonzeros: Int64Array, count: int) -> tuple[
     """
     # By tap: how many of its activations are not zero, how many of its weights.
     if isinstance(layer, Convolution):
-        taps = _taps(layer, nonzeros)
+        taps = _taps(layer, nonzeros, 1)
         positions = taps.shape[1] * taps.shape[2] * count
-        inside = _taps(layer, np.full_like(nonzeros, count)).sum(axis=(1, 2))
+        inside = _taps(layer, np.full_like(nonzeros, count), 1).sum(axis=(1, 2))
         active = taps.sum(axis=(1, 2))
         fan_out = layer.out_channels // layer.groups
     else:

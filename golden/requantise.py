@@ -93,22 +93,27 @@ def requantise(
 
 
 def _round(products: npt.NDArray, shifts: npt.NDArray, rounding: Rounding) -> npt.NDArray:
+    """Return ``round(products / 2**shifts)``; ``products`` are overwritten."""
     half = np.where(shifts == 0, 0, np.ones_like(shifts) << np.maximum(shifts - 1, 0))
     match rounding:
         case Rounding.HALF_UP:
-            return np.asarray((products + half) >> shifts)
+            products += half
         case Rounding.HALF_AWAY:
             # Below zero, a half goes down: just miss it.
-            return np.asarray((products + half - ((products < 0) & (half > 0))) >> shifts)
+            products -= (products < 0) & (half > 0)
+            products += half
         case Rounding.HALF_EVEN:
-            values = np.asarray((products + half) >> shifts)
+            products += half
+            values = np.asarray(products >> shifts)
             # A half was rounded up: the bits shifted out are all 0 after the addend.
-            is_half = ((values << shifts) == products + half) & (half > 0)
+            is_half = ((values << shifts) == products) & (half > 0)
             return np.asarray(values - (is_half & (values % 2 == 1)))
         case Rounding.DOUBLE:
             first = np.minimum(shifts, _DOUBLE_SHIFT)
             once = _round(products, first, Rounding.HALF_UP)
             return _round(once, shifts - first, Rounding.HALF_AWAY)
+    products >>= shifts
+    return products
 
 
 def _integers(name: str, values: npt.ArrayLike, low: int, high: int) -> Int64Array:
