@@ -39,7 +39,7 @@ def with_densities(network: CompressedNetwork, samples: npt.ArrayLike) -> Compre
         channel; of a map that a linear layer reads, one a value.
     """
     images = np.asarray(samples)
-    values = {"input": images, **infer(network, images).outputs}
+    values = {"input": images, **infer(network, images, counts=False).outputs}
     flat = {layer.inputs[0] for layer in network.layers if isinstance(layer, Linear)}
     digits = {}
     for name, value in values.items():

@@ -21,6 +21,7 @@ from thresher.scripts.options import (
 if TYPE_CHECKING:
     from thresher.golden.inspect import LayerRow
     from thresher.golden.network import CompressedNetwork
+    from thresher.golden.read import Calibration
 
 __all__ = ["import_"]
 
@@ -30,7 +31,7 @@ def import_(
     /,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    calibration: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    calibrate: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     percentile: float = 100.0,
     check: Annotated[bool, Parameter(negative="")] = False,
     json: JsonFile = None,
@@ -44,10 +45,10 @@ def import_(
         .prototxt beside it.
     output
         The .thr file; by default beside the model.
-    calibration
-        Inputs: .npy or .npz files, or pictures if the model says how it takes these. A float model
-        takes the scales of its activations from them; of an integer model they say which channels
-        are often zero, which balances the machine.
+    calibrate
+        Inputs: .npy and .npz files and, where the model says how it takes them, pictures. A float
+        model takes the scales of its activations from them; of a TFLite model they say which
+        channels are often zero, which balances the machine.
     percentile
         Of the magnitudes of a float model's activations to represent without clipping.
     check
@@ -57,11 +58,15 @@ def import_(
     from thresher.golden import thr_file  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
     from thresher.golden.inspect import inspect_network  # noqa: PLC0415
-    from thresher.golden.read import check_model  # noqa: PLC0415
+    from thresher.golden.read import Calibration, check_model  # noqa: PLC0415
 
     check_json(json)
+    if not 0 < percentile <= 100:
+        raise ThresherError(f"--percentile {percentile}: give more than 0, and 100 at most")
+    files = tuple(Path(spec) for spec in calibrate or ())
+    samples = Calibration(files=files, percentile=percentile) if files else None
     if check:
-        problems = check_model(model)
+        problems = check_model(model, None if model.suffix.lower() == ".tflite" else samples)
         found = [
             {"node": one.node, "op": one.op, "reason": one.reason, "instead": one.instead}
             for one in problems
@@ -78,7 +83,7 @@ def import_(
         raise ThresherError(f"{target} is a folder: give a file (-o)")
     with progress_bar(3) as progress:
         progress("read")
-        net = _network(model, calibration, percentile)
+        net = _network(model, samples)
         progress("count")
         rows = inspect_network(net)
         progress("write")
@@ -97,21 +102,18 @@ def import_(
     return 0
 
 
-def _network(model: Path, calibration: list[Path] | None, percentile: float) -> CompressedNetwork:
+def _network(model: Path, samples: Calibration | None) -> CompressedNetwork:
     """Return the network, with the densities of its channels if there are samples."""
     import numpy as np  # noqa: PLC0415
 
     from thresher.golden.densities import with_densities  # noqa: PLC0415
-    from thresher.golden.read import Calibration, read_model  # noqa: PLC0415
+    from thresher.golden.read import read_model  # noqa: PLC0415
 
-    if not calibration:
-        return read_model(model)
-    if model.suffix.lower() == ".tflite":  # has scales of its own
-        net = read_model(model)
-        return with_densities(
-            net, np.concatenate([read_inputs(str(path), net)[0] for path in calibration])
-        )
-    return read_model(model, Calibration(files=tuple(calibration), percentile=percentile))
+    if samples is None or model.suffix.lower() != ".tflite":
+        return read_model(model, samples)
+    net = read_model(model)  # has scales of its own
+    inputs = np.concatenate([read_inputs(str(file), net)[0] for file in samples.files])
+    return with_densities(net, inputs)
 
 
 def _figures(

@@ -31,7 +31,7 @@ VERBS = {
         "Import a TFLite, ONNX or Deep Compression model to a .thr file.",
         [
             "thresher import model_int8.tflite -o net.thr",
-            "thresher import model.onnx --calibration x.npy --percentile 99.9",
+            "thresher import model.onnx --calibrate x.npy --percentile 99.9",
             "thresher import model.tflite --check",
         ],
     ),

@@ -38,7 +38,6 @@ __all__ = [
     "write_json",
 ]
 
-PICTURES = (".png", ".jpg", ".jpeg")
 _SOME = re.compile(r"(?P<path>.*\.np[yz]):(?P<first>\d+)(-(?P<last>\d+))?")
 
 Lanes = Literal[1, 2, 4, 8, 16]
@@ -105,11 +104,12 @@ def read_inputs(
     """
     from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
     from thresher.golden.read.inputs import network_inputs, quantised  # noqa: PLC0415
+    from thresher.golden.read.pictures import SUFFIXES  # noqa: PLC0415
 
     if spec == "mnist" or spec.startswith("mnist:"):
         digits, labels = mnist_digits(spec)
         return network_inputs(digits, network, spec), labels
-    if Path(spec).suffix.lower() in PICTURES:
+    if Path(spec).suffix.lower() in SUFFIXES:
         return quantised(_read_picture(Path(spec), network)[None], network, spec), None
     match = _SOME.fullmatch(spec)
     path = Path(match["path"] if match else spec)

@@ -71,7 +71,7 @@ def test_samples_of_an_integer_model_give_densities(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "x.npy", np.full((3, 4, 5, 2), -28, np.int8))
-    code, _, _ = run(capsys, "import", model, "--calibration", tmp_path / "x.npy")
+    code, _, _ = run(capsys, "import", model, "--calibrate", tmp_path / "x.npy")
     assert code == 0
     made = resolve_network(model.with_suffix(".thr"))
     assert made.metadata["densities"]["input"] == "00"  # type: ignore[index]

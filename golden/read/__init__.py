@@ -96,10 +96,10 @@ def read_model(path: Path, calibration: Calibration | None = None) -> Compressed
     return network
 
 
-def check_model(path: Path) -> list[Problem]:
-    """Return every problem of a model, none if it can be imported."""
+def check_model(path: Path, calibration: Calibration | None = None) -> list[Problem]:
+    """Return every problem of a model, none if it can be imported (with these samples)."""
     problems = Problems(path)
-    _reader(path)(path, None, problems)
+    _reader(path)(path, calibration, problems)
     return problems.found
 
 

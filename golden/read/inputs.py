@@ -83,7 +83,7 @@ def quantised(
         raise ThresherError(f"{name} holds numbers that are not finite: leave these inputs out")
     # In the source's precision: its scale is of single precision.
     scaled = np.rint(values.astype(np.float32) / np.float32(info["scale"]))
-    return np.clip(scaled, *network.input_range).astype(np.int64)
+    return np.asarray(np.clip(scaled, *network.input_range), np.int64)
 
 
 def _in_own_layout(

@@ -100,7 +100,7 @@ def read_tflite(
     if graph is None or not _check_graph(graph, problems):
         return None
     if calibration is not None:
-        problems.add("calibration is for float models", "leave --calibration out")
+        problems.add("calibration is for float models", "leave it out")
     return Builder(path, graph, problems).network()
 
 
