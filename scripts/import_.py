@@ -31,7 +31,10 @@ def import_(
     /,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    calibrate: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    calibrate: Annotated[
+        list[str] | None,
+        Parameter(name=["--calibrate", "--calibration"], consume_multiple=True, negative=""),
+    ] = None,
     percentile: float = 100.0,
     check: Annotated[bool, Parameter(negative="")] = False,
     json: JsonFile = None,
