@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
+from thresher.hw.activations.operand_reader import OperandReader
 from thresher.hw.activations.rlc_decoder import RLCDecoder
 from thresher.hw.activations.rlc_encoder import RLCEncoder
 from thresher.hw.activations.row_reader import RowReader
@@ -19,6 +20,8 @@ from thresher.hw.control.sequencer import Sequencer
 from thresher.hw.layouts import memory_request_layout
 from thresher.hw.memory.arbiter import Arbiter
 from thresher.hw.memory.stream_fetcher import StreamFetcher
+from thresher.hw.output.adder import Adder
+from thresher.hw.output.lookup import Lookup
 from thresher.hw.output.pooler import Pooler
 from thresher.hw.output.requantiser import Requantiser
 from thresher.hw.parts import place
@@ -103,7 +106,9 @@ class Accelerator(wiring.Component):
         program_fetcher = StreamFetcher(config)
         m.submodules.array = array = Array(config)
         m.submodules.arbiter = arbiter = Arbiter(
-            config, readers=2 * config.lanes + 1, writers=config.lanes + 1
+            config,
+            readers=(2 + config.residual) * config.lanes + 1,
+            writers=config.lanes + 1,
         )
         fetchers = [StreamFetcher(config) for _ in lanes]
         loaders = [WeightLoader(config) for _ in lanes]
@@ -111,6 +116,10 @@ class Accelerator(wiring.Component):
         decoders = [RLCDecoder(config) for _ in lanes]
         makers = [TokenMaker(config) for _ in lanes]
         requantisers = [Requantiser(config) for _ in lanes]
+        lookups = [Lookup(config) for _ in lanes if config.lookup]
+        adders = [Adder(config) for _ in lanes if config.residual]
+        operand_readers = [OperandReader(config) for _ in lanes if config.residual]
+        operand_decoders = [RLCDecoder(config) for _ in lanes if config.residual]
         poolers = [Pooler(config) for _ in lanes]
         encoders = [RLCEncoder(config) for _ in lanes]
         writers = [RowWriter(config) for _ in lanes]
@@ -122,6 +131,10 @@ class Accelerator(wiring.Component):
             "rlc_decoder": decoders,
             "token_maker": makers,
             "requantiser": requantisers,
+            "lookup": lookups,
+            "operand_reader": operand_readers,
+            "operand_decoder": operand_decoders,
+            "adder": adders,
             "pooler": poolers,
             "rlc_encoder": encoders,
             "row_writer": writers,
@@ -138,6 +151,8 @@ class Accelerator(wiring.Component):
             self._connect_reader(m, arbiter, config.lanes + lane, fetchers[lane])
             connect(m, writers[lane].request, arbiter.write[lane].request)
         self._connect_reader(m, arbiter, 2 * config.lanes, program_fetcher)
+        for lane, reader in enumerate(operand_readers):
+            self._connect_reader(m, arbiter, 2 * config.lanes + 1 + lane, reader)
         connect(m, counters.request, arbiter.write[config.lanes].request)
 
         # Control: the accumulators are cleared once, after reset.
@@ -177,6 +192,8 @@ class Accelerator(wiring.Component):
                 array.pointer[lane].eq(loader.pointer),
                 requantisers[lane].constant.eq(loader.constant),
             ]
+            if config.lookup:
+                m.d.comb += lookups[lane].table.eq(loader.lookup)
         m.d.comb += sequencer.loads_busy.eq(Cat(loader.busy for loader in loaders).any())
 
         # A run: lanes in, columns out.
@@ -188,7 +205,24 @@ class Accelerator(wiring.Component):
             connect(m, decoders[lane].o, makers[lane].i)
             connect(m, makers[lane].o, array.tokens[lane])
             connect(m, array.sums[lane], requantisers[lane].i)
-            connect(m, requantisers[lane].o, poolers[lane].i)
+            outputs = requantisers[lane].o
+            if config.lookup:
+                connect(m, outputs, lookups[lane].i)
+                outputs = lookups[lane].o
+            if config.residual:
+                connect(m, outputs, adders[lane].i)
+                connect(m, operand_readers[lane].o, operand_decoders[lane].i)
+                connect(m, operand_decoders[lane].o, adders[lane].operand)
+                connect(m, adders[lane].sums, poolers[lane].sums)
+                outputs = adders[lane].o
+                m.d.comb += [
+                    operand_readers[lane].operand.eq(sequencer.operands[lane]),
+                    operand_readers[lane].channels.eq(record.channels),
+                    operand_decoders[lane].width.eq(run.pooled_width),
+                    operand_decoders[lane].send_zeros.eq(1),
+                    operand_decoders[lane].start.eq(run_start),
+                ]
+            connect(m, outputs, poolers[lane].i)
             connect(m, poolers[lane].o, encoders[lane].i)
             connect(m, encoders[lane].o, writers[lane].i)
             m.d.comb += [
@@ -209,9 +243,14 @@ class Accelerator(wiring.Component):
                 writers[lane],
             ):
                 m.d.comb += [part.run.eq(run), part.start.eq(run_start)]
+            for options in (lookups, operand_readers, adders):
+                for option in options[lane : lane + 1]:
+                    m.d.comb += [option.run.eq(run), option.start.eq(run_start)]
             for part in (requantisers[lane], poolers[lane], writers[lane]):
                 m.d.comb += part.channels.eq(record.channels)
-        busy = [part.busy for parts in (readers, makers, writers) for part in parts]
+        busy = [
+            part.busy for parts in (readers, makers, operand_readers, writers) for part in parts
+        ]
         m.d.comb += [
             sequencer.run_busy.eq(Cat(*busy, ~array.idle).any()),
             sequencer.drained.eq(~counters.busy & arbiter.idle),
@@ -249,14 +288,17 @@ class Accelerator(wiring.Component):
                     ]
                 )
             ),
-            grow.words_in.eq(total([reader.words_read for reader in readers])),
+            grow.words_in.eq(
+                total([part.words_read for parts in (readers, operand_readers) for part in parts])
+            ),
             grow.words_out.eq(total([writer.words_written for writer in writers])),
         ]
 
         # Errors: the first one stops the machine.
         with m.If(~self.error):
             for lane in lanes:
-                with m.If(decoders[lane].error):
+                wrong = Cat(part.error for part in (decoders[lane], *operand_decoders[lane:][:1]))
+                with m.If(wrong.any()):
                     self._stop(m, ErrorCode.ROW_LENGTH, run.layer, lane, 0)
                 with m.If(loaders[lane].error != ErrorCode.NONE):
                     self._stop(
@@ -277,7 +319,7 @@ class Accelerator(wiring.Component):
 
     @staticmethod
     def _connect_reader(
-        m: Module, arbiter: Arbiter, client: int, part: RowReader | StreamFetcher
+        m: Module, arbiter: Arbiter, client: int, part: RowReader | OperandReader | StreamFetcher
     ) -> None:
         connect(m, part.request, arbiter.read[client].request)
         connect(m, arbiter.read[client].response, part.response)

@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thresher.golden.addition import add
 from thresher.golden.config import Config
-from thresher.golden.descriptors import Pool, Rounding
+from thresher.golden.descriptors import RUN, Pool, Rounding
 from thresher.golden.pooling import average_pool, max_pool
 from thresher.golden.requantise import requantise
+from thresher.hw.layouts import (
+    activation_layout,
+    lookup_write_layout,
+    record_layout,
+    value_layout,
+)
+from thresher.hw.output.adder import Adder
 from thresher.hw.output.clipper import Clipper
+from thresher.hw.output.lookup import Lookup
 from thresher.hw.output.pooler import Pooler
 from thresher.hw.output.requantiser import Requantiser
 from thresher.sim.runner import run_cocotb
@@ -38,15 +50,63 @@ pauses = st.lists(st.integers(0, 3), max_size=24)
 Value = tuple[int, bool]
 
 
-def simulate(
-    dut: Requantiser | Pooler,
+Part = Requantiser | Pooler | Lookup | Adder
+
+
+class Addition(wiring.Component):
+    """Lookup, adder and pooler of a column, as the accelerator connects them."""
+
+    i: stream.Interface
+    table: Any
+    operand: stream.Interface
+    run: Any
+    channels: Signal
+    start: Signal
+    o: stream.Interface
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(value_layout(config))),
+                "table": In(lookup_write_layout(config)),
+                "operand": In(stream.Signature(activation_layout(config))),
+                "run": In(record_layout(RUN)),
+                "channels": In(16),
+                "start": In(1),
+                "o": Out(stream.Signature(value_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.lookup = lookup = Lookup(self.config)
+        m.submodules.adder = adder = Adder(self.config)
+        m.submodules.pooler = pooler = Pooler(self.config)
+        wiring.connect(m, wiring.flipped(self.i), lookup.i)
+        wiring.connect(m, lookup.o, adder.i)
+        wiring.connect(m, wiring.flipped(self.operand), adder.operand)
+        wiring.connect(m, adder.o, pooler.i)
+        wiring.connect(m, adder.sums, pooler.sums)
+        wiring.connect(m, pooler.o, wiring.flipped(self.o))
+        m.d.comb += [lookup.table.eq(self.table), pooler.channels.eq(self.channels)]
+        for part in (lookup, adder, pooler):
+            m.d.comb += [part.run.eq(self.run), part.start.eq(self.start)]
+        return m
+
+
+def simulate(  # noqa: PLR0915  # a testbench a port
+    dut: Part | Addition,
     inputs: Sequence[Any],
     count: int,
     *,
     run: Mapping[str, int],
     channels: int,
     constants: Sequence[Mapping[str, int]] = (),
-    gaps: Sequence[int] = (),
+    table: Sequence[int] = (),
+    operands: Sequence[Mapping[str, int]] = (),
+    output: str = "o",
+    gaps: list[int] = [],  # noqa: B006  # read only
     stalls: Sequence[int] = (),
     runs: int = 1,
 ) -> tuple[list[Value], list[int], list[int]]:
@@ -54,25 +114,32 @@ def simulate(
     results: list[Value] = []
     accepted: list[int] = []
     sent: list[int] = []
+    out = getattr(dut, output)
 
     async def testbench(ctx: SimulatorContext) -> None:
+        for address, value in enumerate(table):
+            ctx.set(dut.table, {"valid": 1, "address": address, "value": value})  # type: ignore[union-attr]
+            await ctx.tick()
+        if table:
+            ctx.set(dut.table, {"valid": 0})  # type: ignore[union-attr]
         for constant in constants:
             ctx.set(dut.constant, {"valid": 1, **constant})  # type: ignore[union-attr]
             await ctx.tick()
         if constants:
             ctx.set(dut.constant, {"valid": 0})  # type: ignore[union-attr]
         ctx.set(dut.run, run)
-        ctx.set(dut.channels, channels)
+        if hasattr(dut, "channels"):
+            ctx.set(dut.channels, channels)
         for _ in range(runs):
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
-            received = await collect_stream(ctx, dut.o, count, stalls, max_idle=2000)
+            received = await collect_stream(ctx, out, count, stalls, max_idle=2000)
             for payload in received:
                 results.append((payload.value, bool(payload.last)))
-        ctx.set(dut.o.ready, 1)
+        ctx.set(out.ready, 1)
         for _ in range(20):
-            _, _, valid = await ctx.tick().sample(dut.o.valid)
+            _, _, valid = await ctx.tick().sample(out.valid)
             assert not valid, "more results than asked for"
 
     async def producer(ctx: SimulatorContext) -> None:
@@ -80,12 +147,17 @@ def simulate(
             await ctx.tick().until(dut.start)
             await drive_stream(ctx, dut.i, inputs, gaps)
 
+    async def operand_producer(ctx: SimulatorContext) -> None:
+        for _ in range(runs):
+            await ctx.tick().until(dut.start)
+            await drive_stream(ctx, dut.operand, operands, gaps[1:] + gaps[:1])  # type: ignore[union-attr]
+
     async def rules(ctx: SimulatorContext) -> None:
-        await check_stream_rules(ctx, dut.o)
+        await check_stream_rules(ctx, out)
 
     async def clock(ctx: SimulatorContext) -> None:
         cycle = 0
-        ports = (dut.i.valid, dut.i.ready, dut.o.valid, dut.o.ready)
+        ports = (dut.i.valid, dut.i.ready, out.valid, out.ready)
         while True:
             _, _, *levels = await ctx.tick().sample(*ports)
             if levels[0] and levels[1]:
@@ -97,6 +169,8 @@ def simulate(
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     simulator.add_testbench(producer)
+    if operands:
+        simulator.add_testbench(operand_producer)
     simulator.add_testbench(testbench)
     simulator.add_testbench(rules, background=True)
     simulator.add_testbench(clock, background=True)
@@ -518,6 +592,170 @@ def test_all_rows_of_windows_cut_by_the_end_of_the_map_are_sent() -> None:
     expected = pooled(values, run)
     results, _, _ = simulate(Pooler(SMALL), inputs_of(values), len(expected), run=run, channels=2)
     assert results == expected
+
+
+def added(outputs: Sequence[int], operands: Sequence[int], run: Mapping[str, int]) -> list[int]:
+    """The reference's sums of outputs and operands."""
+    plain, scaled = (outputs, operands) if run["scale_operand"] else (operands, outputs)
+    values = add(
+        plain,
+        scaled,
+        operand_scale=run["operand_scale"],
+        operand_shift=run["operand_shift"],
+        scale=run["pool_scale"],
+        shift=run["pool_shift"],
+        rounding=Rounding(run["pool_rounding"]),
+        clip=(run["pool_low"], run["pool_high"]),
+    )
+    return list(values.tolist())
+
+
+def operand_items(values: Sequence[int], rng: np.random.Generator) -> list[dict[str, int]]:
+    """Values as the decoder sends them, with an item of no value here and there."""
+    items = []
+    for value in values:
+        if rng.random() < 0.1:
+            items.append({"value": 1, "step": 1, "hit": 0})
+        items.append({"value": value, "step": 1, "hit": 1})
+    return items
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    bits=st.sampled_from([5, 9, 10]),
+    rounding=st.sampled_from(Rounding),
+    scale_operand=st.integers(0, 1),
+    lookup=st.integers(0, 1),
+    seed=st.integers(0, 1 << 32),
+    gaps=pauses,
+    stalls=pauses,
+)
+def test_addition_equals_golden(
+    *,
+    bits: int,
+    rounding: Rounding,
+    scale_operand: int,
+    lookup: int,
+    seed: int,
+    gaps: list[int],
+    stalls: list[int],
+) -> None:
+    rng = np.random.default_rng(seed)
+    config = Config(lanes=1, activation_bits=bits, pool_depth=16)
+    half, count = 1 << bits - 1, 24
+    extremes = [-half, -half, half - 1, half - 1, 0, -half, half - 1, -half]
+    outputs = [*extremes[:4], *rng.integers(-half, half, count - 4).tolist()]
+    operands = [*extremes[4:], *rng.integers(-half, half, count - 4).tolist()]
+    table = rng.integers(-half, half, 2 * half).tolist()
+    bounds = np.sort(rng.choice([-half, -3, 0, 4, half - 1], 2, replace=False)).tolist()
+    operand_shift = int(rng.choice([0, 1, 20, 30, 31, 40, 63]))
+    run = {
+        "add": 1,
+        "lookup": lookup,
+        "scale_operand": scale_operand,
+        "operand_scale": int(rng.integers(0, min(1 << operand_shift, (1 << 31) - 1) + 1)),
+        "operand_shift": operand_shift,
+        "pool_scale": int(rng.choice([1, 3, (1 << 31) - 1, int(rng.integers(1 << 31))])),
+        "pool_shift": int(rng.choice([19, 20, 48, 50, int(rng.integers(64))])),
+        "pool_rounding": rounding,
+        "pool_low": bounds[0],
+        "pool_high": bounds[1],
+        "clip_low": 1,  # the requantiser's alone, as is this:
+        "rounding": int(rng.integers(4)),
+    }
+    looked_up = [table[value % (2 * half)] for value in outputs] if lookup else outputs
+    results, _, _ = simulate(
+        Addition(config),
+        [{"value": value, "last": n % 6 == 5} for n, value in enumerate(outputs)],
+        count,
+        run=run,
+        channels=2,
+        table=table if lookup else (),
+        operands=operand_items(operands, rng),
+        gaps=gaps,
+        stalls=stalls,
+    )
+    expected = added(looked_up, operands, run)
+    assert results == [(value, n % 6 == 5) for n, value in enumerate(expected)]
+
+
+@pytest.mark.parametrize("pool", [Pool.NONE, Pool.MAX])
+def test_a_run_that_does_not_add_passes_the_adder(pool: Pool) -> None:
+    rng = np.random.default_rng(7)
+    values = rng.integers(-16, 15, (1, 2, 4, 4), endpoint=True)
+    run = pooling_run(pool=pool, out_height=4, out_width=4, pooled_height=2, pooled_width=2)
+    table = rng.permutation(np.arange(-16, 16))
+    inputs = inputs_of(values)
+    looked_up = inputs_of(table[values % 32])
+    expected = (
+        pooled(table[values % 32], run)
+        if pool
+        else [(item["value"], bool(item["last"])) for item in looked_up]
+    )
+    results, accepted, _ = simulate(
+        Addition(SMALL),
+        inputs,
+        len(expected),
+        run=run | {"lookup": 1},
+        channels=2,
+        table=table.tolist(),
+        runs=2,
+    )
+    assert results == expected * 2
+    assert np.diff(accepted[1 : len(inputs)]).tolist() == [1] * (len(inputs) - 2)
+
+
+def test_a_pair_takes_a_cycle_and_twelve_to_its_result() -> None:
+    run = {"add": 1, "scale_operand": 1, "operand_scale": 1, "operand_shift": 1}
+    run |= {"pool_scale": 1, "pool_shift": 19, "pool_low": -16, "pool_high": 15}
+    values = list(range(-8, 8))
+    inputs = [{"value": value, "last": 0} for value in values]
+    operands = [{"value": -value, "hit": 1} for value in values]
+    for dut, output, latency in (
+        (Adder(SMALL), "sums", Adder.LATENCY),
+        (Addition(SMALL), "o", Lookup.LATENCY + Adder.LATENCY + 6),
+    ):
+        results, accepted, sent = simulate(
+            dut, inputs, 16, run=run, channels=1, operands=operands, output=output
+        )
+        assert [value for value, _ in results] == [0] * 16
+        # The first input waits for its operand.
+        assert np.diff(accepted[1:]).tolist() == [1] * 14
+        assert sent[1:] == [cycle + latency for cycle in accepted[1:]]
+    assert (Adder.LATENCY, Lookup.LATENCY) == (6, 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(lookup=st.integers(0, 1), seed=st.integers(0, 1 << 32), gaps=pauses, stalls=pauses)
+def test_lookup_equals_its_table(
+    *, lookup: int, seed: int, gaps: list[int], stalls: list[int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.integers(-16, 16, 32).tolist()
+    values = rng.integers(-16, 16, 40).tolist()
+    inputs = [{"value": value, "last": n % 7 == 6} for n, value in enumerate(values)]
+    results, _, _ = simulate(
+        Lookup(SMALL),
+        inputs,
+        40,
+        run={"lookup": lookup},
+        channels=1,
+        table=table,
+        gaps=gaps,
+        stalls=stalls,
+    )
+    outputs = [table[value % 32] for value in values] if lookup else values
+    assert results == [(value, n % 7 == 6) for n, value in enumerate(outputs)]
+
+
+@pytest.mark.parametrize("lookup", [0, 1])
+def test_lookup_takes_a_value_per_cycle_and_one_cycle(lookup: int) -> None:
+    inputs = [{"value": value} for value in range(-16, 16)]
+    _, accepted, sent = simulate(
+        Lookup(SMALL), inputs, 32, run={"lookup": lookup}, channels=1, table=[0] * 32
+    )
+    assert accepted == list(range(accepted[0], accepted[0] + 32))
+    assert sent == [cycle + Lookup.LATENCY for cycle in accepted]
 
 
 @pytest.mark.parametrize("part", [Requantiser, Pooler])

@@ -12,22 +12,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN, Pool
 from thresher.hw.layouts import record_layout, result_layout, value_layout
+from thresher.hw.output.adder import addition_bits
 from thresher.hw.output.scaler import Scaler
 
-__all__ = ["Pooler", "WindowAxis", "addition_bits"]
+__all__ = ["Pooler", "WindowAxis"]
 
 AXIS_BITS = 12
 SUM_BITS = 12  # a window has at most 2**12 values
 POOL_SCALE_BITS = 31
-
-
-def addition_bits(config: Config) -> int:
-    """Width of the sum of an output and an operand, each of 20 fractional bits at most."""
-    return config.activation_bits + ADD_HEADROOM + 1
 
 
 class WindowAxis(wiring.Component):

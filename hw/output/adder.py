@@ -1,0 +1,155 @@
+"""Adder: a stored operand is added to a column's outputs on their way out.
+
+Defined by :func:`thresher.golden.addition.add`. The last step, scaling the sum, is the pooler's,
+whose scaler an addition does not need otherwise.
+"""
+
+from itertools import pairwise
+
+from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from thresher.golden.addition import ADD_HEADROOM
+from thresher.golden.config import Config
+from thresher.golden.descriptors import RUN
+from thresher.hw.layouts import activation_layout, record_layout, result_layout, value_layout
+from thresher.hw.output.scaler import Scaler
+
+__all__ = ["Adder", "addition_bits"]
+
+OPERAND_SCALE_BITS = 31
+
+
+def addition_bits(config: Config) -> int:
+    """Width of a sum: one of the two has 20 fractional bits, the other 19."""
+    return config.activation_bits + ADD_HEADROOM + 1
+
+
+class Adder(wiring.Component):
+    """``plain * 2**19 + round(scaled * 2**20 * operand_scale / 2**operand_shift)``.
+
+    One of the two is an output of the column, the other the operand's value in the same place;
+    ``run.scale_operand`` says which is scaled. In runs that do not add, the outputs pass::
+
+        i, operand -> which is which -> scaler, five stages -> + -> sums
+                            |                                  |
+                            +-> plain, carried along ----------+
+
+    Timing contract
+    ---------------
+    Latency
+        Adding, a pair accepted in cycle ``t`` is offered as a sum in cycle ``t + 6``. Otherwise 0.
+    Throughput
+        One pair per cycle. While ``sums`` is stalled nothing moves.
+    Combinational paths
+        Adding, ``sums.ready`` to ``i.ready`` and ``operand.ready``, and from the valid of each of
+        these two to the ready of the other; ``sums`` is driven from registers through an adder.
+        Otherwise between ``i`` and ``o``, both ways.
+    Reset
+        As ``start``.
+
+    Parameters
+    ----------
+    config
+        Width of an activation.
+
+    Members
+    -------
+    i : ``In(stream.Signature(value_layout(config)))``
+        Outputs of the column.
+    operand : ``In(stream.Signature(activation_layout(config)))``
+        The operand's values, zeros included, in the order of the outputs; items without a hit are
+        dropped. Only looked at in runs that add.
+    run : ``In(record_layout(RUN))``
+        The run; ``add``, ``scale_operand``, ``operand_scale``, ``operand_shift`` and
+        ``pool_rounding`` are used. Constant from ``start`` to the last value.
+    start : ``In(1)``
+        Drop what is inside; no pair is accepted in this cycle.
+    sums : ``Out(stream.Signature(result_layout(addition_bits(config))))``
+        Sums, of 19 fractional bits; ``last`` is that of ``i``.
+    o : ``Out(stream.Signature(value_layout(config)))``
+        What passes.
+    """
+
+    i: stream.Interface
+    operand: stream.Interface
+    run: data.View
+    start: Signal
+    sums: stream.Interface
+    o: stream.Interface
+
+    LATENCY = 1 + Scaler.LATENCY
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(value_layout(config))),
+                "operand": In(stream.Signature(activation_layout(config))),
+                "run": In(record_layout(RUN)),
+                "start": In(1),
+                "sums": Out(stream.Signature(result_layout(addition_bits(config)))),
+                "o": Out(stream.Signature(value_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        run, item = self.run, self.operand.payload
+        width = self.config.activation_bits
+        m.submodules.scaler = scaler = Scaler(
+            self.config,
+            width,
+            OPERAND_SCALE_BITS,
+            headroom=ADD_HEADROOM,
+            result_bits=width + ADD_HEADROOM,
+        )
+
+        # A pair moves when both are there; without addition the outputs pass.
+        moves = Signal()
+        pair = Signal()
+        m.d.comb += [
+            moves.eq(scaler.i.ready & run.add & ~self.start),
+            pair.eq(self.i.valid & self.operand.valid & item.hit),
+            self.operand.ready.eq(moves & (self.i.valid | ~item.hit)),
+            self.i.ready.eq(Mux(run.add, moves & self.operand.valid & item.hit, self.o.ready)),
+            self.o.valid.eq(self.i.valid & ~run.add),
+            self.o.payload.eq(self.i.payload),
+        ]
+
+        # Stage 1: the one to be scaled, and the plain one, which goes along with it.
+        valid = Signal()
+        scaled = Signal(signed(width), reset_less=True)
+        last = Signal(reset_less=True)
+        plain = [
+            Signal(signed(width), reset_less=True, name=f"plain_{stage}")
+            for stage in range(self.LATENCY)
+        ]
+        with m.If(scaler.i.ready):
+            m.d.sync += [
+                valid.eq(pair & run.add),
+                scaled.eq(Mux(run.scale_operand, item.value, self.i.payload.value)),
+                last.eq(self.i.payload.last),
+                plain[0].eq(Mux(run.scale_operand, self.i.payload.value, item.value)),
+            ]
+            m.d.sync += [after.eq(before) for before, after in pairwise(plain)]
+        m.d.comb += [
+            scaler.i.valid.eq(valid),
+            scaler.i.payload.value.eq(scaled),
+            scaler.i.payload.scale.eq(run.operand_scale),
+            scaler.i.payload.shift.eq(run.operand_shift),
+            scaler.i.payload.last.eq(last),
+            scaler.rounding.eq(run.pool_rounding),
+        ]
+
+        # The sum, behind the scaler's last register.
+        m.d.comb += [
+            self.sums.valid.eq(scaler.o.valid),
+            self.sums.payload.value.eq(scaler.o.payload.value + (plain[-1] << ADD_HEADROOM - 1)),
+            self.sums.payload.last.eq(scaler.o.payload.last),
+            scaler.o.ready.eq(self.sums.ready),
+        ]
+
+        whole: Elaboratable = ResetInserter(self.start)(m)
+        return whole
