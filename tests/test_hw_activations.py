@@ -22,6 +22,7 @@ from thresher.golden.codes.bits import CodeError
 from thresher.golden.codes.rlc import rlc_decode_map, rlc_decode_row, rlc_encode_map, rlc_encode_row
 from thresher.golden.config import Config
 from thresher.golden.tokens import Item, Token, items, tokens
+from thresher.hw.activations.operand_reader import OperandReader
 from thresher.hw.activations.rlc_decoder import RLCDecoder
 from thresher.hw.activations.rlc_encoder import RLCEncoder
 from thresher.hw.activations.row_reader import RowReader
@@ -702,6 +703,80 @@ def test_a_lane_sends_the_tokens_of_its_input(config: Config, seed: int) -> None
     )
     simulator.run()
     assert [token_of(payload) for payload in found] == expected
+
+
+class Operand(wiring.Component):
+    """Reader and decoder of a column's operand."""
+
+    def __init__(self, config: Config) -> None:
+        self.reader, self.decoder = OperandReader(config), RLCDecoder(config)
+        super().__init__({"go": In(1), "busy": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.reader = self.reader
+        m.submodules.decoder = self.decoder
+        wiring.connect(m, self.reader.o, self.decoder.i)
+        return m
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("config", [CONFIG, Config()], ids=["short runs", "default"])
+def test_an_operand_is_read_value_by_value(config: Config, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    maps, channels, height, width = (int(rng.integers(1, most)) for most in (4, 6, 7, 9))
+    values = sparse(rng, (maps, channels, height, width))
+    memory, records = stored(values, [channels], config, rng)
+    # Words behind a map's end may be asked for, and are dropped.
+    readable = {address: memory.get(address, 0) for address in range(max(memory) + 100)}
+    expected = values.transpose(0, 2, 3, 1).ravel().tolist()
+    run = {"add": 1, "maps": maps, "pooled_height": height, "pooled_width": width, "height": 1}
+    dut = Operand(config)
+    found: list[Any] = []
+    read = 0
+
+    async def count(ctx: SimulatorContext) -> None:
+        nonlocal read
+        while True:
+            _, _, word_read, error = await ctx.tick().sample(
+                dut.reader.words_read, dut.decoder.error
+            )
+            read += word_read
+            assert not error
+
+    async def thrice(ctx: SimulatorContext) -> None:
+        ctx.set(dut.decoder.width, width)
+        ctx.set(dut.decoder.send_zeros, 1)
+        ctx.set(dut.reader.operand, records[0])
+        total = 0
+        for add, there in ((1, channels), (0, channels), (1, 0), (1, channels)):
+            await starter(dut.reader, run | {"add": add}, channels=there)(ctx)
+            assert ctx.get(dut.reader.busy) == bool(add and there)
+            total += len(expected) if add and there else 0
+            await sink(
+                dut.decoder.o, found, rng, seed % 3, lambda total=total: len(found) == total
+            )(ctx)
+            for _ in range(200):
+                if not ctx.get(dut.reader.busy):
+                    break
+                await ctx.tick()
+            assert not ctx.get(dut.reader.busy)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(memory_reader(dut.reader, readable, rng, 3, []), background=True)
+    simulator.add_testbench(count, background=True)
+    for port in (dut.decoder.o, dut.reader.request):
+
+        async def rules(ctx: SimulatorContext, port: stream.Interface = port) -> None:
+            await check_stream_rules(ctx, port)
+
+        simulator.add_testbench(rules, background=True)
+    simulator.add_testbench(thrice)
+    simulator.run()
+    assert all(item.hit for item in found)
+    assert [item.value for item in found] == expected * 2
+    assert read == 2 * len(memory)
 
 
 # --- Timing tables, cocotb ---------------------------------------------------------------------
