@@ -1,7 +1,8 @@
-"""``thresher demo``: LeNet-5 on several digits, on the simulated hardware."""
+"""``thresher demo``: LeNet-5 on several digits, or SqueezeNet on a photograph, in RTL."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -29,31 +30,60 @@ ACROSS = 4  # digits beside one another
 
 def demo(
     network: str = "lenet-5",
-    /,
     *,
+    photo: Path | None = None,
     input: Annotated[str, Parameter(name=["--input", "-i"])] = "mnist:0-3",
-    lanes: Lanes = 4,
+    data: Path | None = None,
+    lanes: Lanes | None = None,
     simulator: SimulatorName | None = None,
     json: JsonFile = None,
 ) -> int:
     """Run LeNet-5 on several digits on the simulated hardware, with and without skipping zeros.
 
+    Or SqueezeNet on a photograph, as Deep Compression's authors published it.
+
     Parameters
     ----------
     network
-        A .thr file, or lenet-300-100 or lenet-5.
+        A .thr file, or lenet-300-100, lenet-5 or squeezenet.
+    photo
+        A picture, for a network that takes pictures; by default, of squeezenet, the first one of
+        the data folder. It prints what the network sees.
     input
         Digits, as mnist:0-9, or a .npy file.
+    data
+        Folder of deep_compression/compressed_SqueezeNet.net, which is not part of Thresher; by
+        default the environment's THRESHER_DATA, or else ./data or ../shared/data.
     lanes
-        P; the array has P x P multipliers.
+        P; the array has P x P multipliers. By default 4, and 8 for a photograph.
     simulator
         By default Verilator, or the environment's SIM.
     """
     from thresher.golden.builtin import resolve_network  # noqa: PLC0415
     from thresher.golden.config import Skip  # noqa: PLC0415
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+    from thresher.scripts.photo import (  # noqa: PLC0415
+        SQUEEZENET,
+        find_data,
+        photographs,
+        show_photo,
+        squeezenet,
+    )
     from thresher.sim.run import simulate  # noqa: PLC0415  # heavy
 
     check_json(json)
+    if network == SQUEEZENET:
+        data = find_data(data)
+        photo = photo or next(iter(photographs(data)), None)
+        if photo is None:
+            raise ThresherError(f"{data} has no photographs: give one with --photo")
+    if photo is not None:
+        net = (
+            squeezenet(data, photo) if data and network == SQUEEZENET else resolve_network(network)
+        )
+        config = make_config(lanes or 8, str(net.multiplier), None)
+        return show_photo(net, photo, config, data=data, simulator=simulator, json=json)
+    lanes = lanes or 4
     net = resolve_network(network)
     inputs, labels = read_inputs(input, net)
     config = make_config(lanes, str(net.multiplier), None)

@@ -20,8 +20,12 @@ app = App(
 )
 VERBS = {
     "demo": (
-        "Run LeNet-5 on several digits on the simulated hardware.",
-        ["thresher demo", "thresher demo lenet-300-100 --input mnist:0-9 --lanes 2"],
+        "Run LeNet-5 on several digits, or SqueezeNet on a photograph, on the simulated hardware.",
+        [
+            "thresher demo",
+            "thresher demo lenet-300-100 --input mnist:0-9 --lanes 2",
+            "thresher demo --network squeezenet --photo cat.png --data DIR",
+        ],
     ),
     "compress": (
         "Compress a dense network (.npz) to a .thr file.",
