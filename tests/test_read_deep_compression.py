@@ -201,8 +201,8 @@ def test_pictures_calibrate_and_keep_their_pixels(tmp_path: Path) -> None:
 def test_without_samples_one_problem_says_what_to_give(tmp_path: Path) -> None:
     path = write(tmp_path, coded(random_weights(np.random.default_rng(SEED))))
     (problem,) = check_model(path)
-    assert "activations are floats; give samples to calibrate with: --calibration" in str(problem)
-    with pytest.raises(ReadError, match="--calibration PICTURE"):
+    assert "activations are floats; give samples to calibrate with: --calibrate" in str(problem)
+    with pytest.raises(ReadError, match="--calibrate PICTURE"):
         read_model(path)
 
 

@@ -69,7 +69,7 @@ def read_net(
     if calibration is None:
         problems.add(
             "its weights are shared, but its activations are floats",
-            "give samples to calibrate with: --calibration PICTURE ... or --calibration X.npy",
+            "give samples to calibrate with: --calibrate PICTURE ... or --calibrate X.npy",
         )
     if read is None or calibration is None:
         return None
