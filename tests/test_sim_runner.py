@@ -15,7 +15,13 @@ from dummy_machine import OFFSET, IncrementMachine
 from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
 from thresher.golden.errors import ThresherError
-from thresher.hw.verilog import merge_identical_modules, split_modules, to_verilog
+from thresher.hw.parts import place
+from thresher.hw.verilog import (
+    merge_identical_modules,
+    private_inputs,
+    split_modules,
+    to_verilog,
+)
 from thresher.sim.builds import build_simulator
 from thresher.sim.machine import run_machine
 from thresher.sim.runner import run_cocotb
@@ -53,6 +59,21 @@ class Pair(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), first.i)
         wiring.connect(m, first.o, second.i)
         wiring.connect(m, second.o, wiring.flipped(self.o))
+        return m
+
+
+class Row(wiring.Component):
+    """Placed parts: registers side by side, which come and go with one another."""
+
+    i: In(stream.Signature(16))
+    o: Out(stream.Signature(16)).array(2)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for number, o in enumerate(self.o):
+            place(m, f"register_{number}", register := Register(), platform)
+            m.d.comb += [register.i.valid.eq(self.i.valid), register.i.payload.eq(number)]
+            wiring.connect(m, register.o, wiring.flipped(o))
         return m
 
 
@@ -210,6 +231,11 @@ def test_unknown_simulator_is_refused() -> None:
     config = Config(lanes=1)
     with pytest.raises(ThresherError, match="simulator 'modelsim' is unknown: choose verilator"):
         run_machine(config, image_of(config, 1), 0, simulator="modelsim")
+
+
+def test_inputs_that_differ_among_instances_are_found() -> None:
+    assert private_inputs(to_verilog(Row(), "row")) == {"register": ["o__ready", "i__payload"]}
+    assert private_inputs(to_verilog(Pair(), "pair")) == {}
 
 
 def test_identical_modules_become_one() -> None:

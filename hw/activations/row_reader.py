@@ -367,18 +367,22 @@ class RowReader(wiring.Component):
 
         # Output: the words of a visit, or one empty item.
         sent = Signal(20)
+        empty = Signal()
+        last = Signal()
         word = self.o.payload
         m.d.comb += [
-            word.empty.eq(visit.count == 0),
-            word.last.eq(word.empty | (sent + 1 == visit.count)),
-            word.data.eq(Mux(word.empty, 0, words.r_data)),
+            empty.eq(visit.count == 0),
+            last.eq(empty | (sent + 1 == visit.count)),
+            word.data.eq(Mux(empty, 0, words.r_data)),
+            word.empty.eq(empty),
+            word.last.eq(last),
             word.channels.eq(visit.channels),
             word.first_channel.eq(visit.first_channel),
-            self.o.valid.eq(visits.r_rdy & (word.empty | words.r_rdy)),
+            self.o.valid.eq(visits.r_rdy & (empty | words.r_rdy)),
             self.busy.eq(~requests.ongoing("IDLE") | visits.r_rdy),
         ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.comb += [words.r_en.eq(~word.empty), visits.r_en.eq(word.last)]
-            m.d.sync += sent.eq(Mux(word.last, 0, sent + 1))
+            m.d.comb += [words.r_en.eq(~empty), visits.r_en.eq(last)]
+            m.d.sync += sent.eq(Mux(last, 0, sent + 1))
 
         return m
