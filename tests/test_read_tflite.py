@@ -340,6 +340,59 @@ def test_flattened_map_gets_its_weights_in_channel_order(tmp_path: Path) -> None
     equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
 
 
+def test_fully_connected_at_each_place_is_a_convolution(tmp_path: Path) -> None:
+    for seed in range(4):
+        model = Model(seed)
+        source = activations(model, (1, 4, 3, 5), scale=0.02)
+        target = activations(model, (1, 4, 3, 7))
+        inputs = [source, model.weights((7, 5), axis=None), model.bias(7)]
+        model.node("FULLY_CONNECTED", inputs, [target], KeepNumDims=True)
+        equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored_inputs(model, 40))
+
+
+def test_vectors_are_joined_in_the_order_of_the_file(tmp_path: Path) -> None:
+    model = Model()
+    more = {"scale": 0.1, "zero_point": 9}
+    source = model.tensor((1, 2, 3, 4), **more)
+    flat, other = model.tensor((1, 24), **more), model.tensor((1, 24), **more)
+    joined = model.tensor((1, 48), **more)
+    model.node("RESHAPE", [source, model.constant([1, 24])], [flat])
+    model.node("LEAKY_RELU", [flat], [other], Alpha=0.4)
+    model.node("CONCATENATION", [flat, other], [joined], Axis=1)
+    inputs = [joined, model.weights((5, 48)), model.bias(5)]
+    model.node("FULLY_CONNECTED", inputs, [activations(model, (1, 5))])
+    equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
+
+
+def test_arithmetic_of_shapes_is_left_out(tmp_path: Path) -> None:
+    model = Model()
+    source = model.tensor((1, 3, 2, 2), "INT8", 0.1, 4, signature=(-1, 3, 2, 2))
+    shape = model.tensor((4,), "INT32", None)
+    batch = model.tensor((), "INT32", None)
+    wanted = model.tensor((2,), "INT32", None)
+    flat = model.tensor((1, 12), "INT8", 0.1, 4, signature=(-1, 12))
+    model.node("SHAPE", [source], [shape], OutType=2)
+    slices = [model.constant([place]) for place in (0, 1, 1)]
+    model.node("STRIDED_SLICE", [shape, *slices], [batch], ShrinkAxisMask=1)
+    model.node("PACK", [batch, model.constant(12)], [wanted], ValuesCount=2)
+    model.node("RESHAPE", [source, wanted], [flat])
+    inputs = [flat, model.weights((5, 12)), model.bias(5)]
+    model.node("FULLY_CONNECTED", inputs, [activations(model, (1, 5))])
+    equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
+
+
+def test_an_output_in_another_order_is_put_in_order(tmp_path: Path) -> None:
+    model = Model()
+    more = {"scale": 0.1, "zero_point": 9}
+    source = model.tensor((1, 2, 3, 4), **more)
+    made, flat = model.tensor((1, 2, 3, 4), **more), model.tensor((1, 24), **more)
+    model.node("LEAKY_RELU", [source], [made], Alpha=0.4)
+    model.node("RESHAPE", [made, model.constant([1, 24])], [flat])
+    path = model.save(tmp_path / "m.tflite")
+    network = equals_reference(path, stored_inputs(model))
+    assert network.shapes()[network.output] == (4, 2, 3)
+
+
 def test_flat_input_takes_the_shape_of_its_reshape(tmp_path: Path) -> None:
     model = Model()
     source = model.tensor((1, 24), "INT8", 0.1, 3)

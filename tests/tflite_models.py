@@ -27,14 +27,16 @@ OPTIONS = {
     "LEAKY_RELU": "LeakyReluOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "MEAN": "ReducerOptions",
+    "PACK": "PackOptions",
     "REDUCE_MAX": "ReducerOptions",
     "RESHAPE": "ReshapeOptions",
+    "SHAPE": "ShapeOptions",
     "SOFTMAX": "SoftmaxOptions",
     "SPLIT": "SplitOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
 }
 VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4} | dict.fromkeys(
-    ("ELU", "HARD_SWISH", "RELU_N1_TO_1", "RESHAPE", "SPACE_TO_BATCH_ND"), 1
+    ("ELU", "HARD_SWISH", "RELU_N1_TO_1", "RESHAPE", "SHAPE", "SPACE_TO_BATCH_ND"), 1
 )
 SAME, VALID = 0, 1
 

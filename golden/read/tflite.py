@@ -368,16 +368,17 @@ class Builder:
 
     def _begin(self, source: Tensor) -> None:
         """Make the view of the input, in the shape in which the first layer takes it."""
-        number, path = source.number, []
+        path: list[Node] = []
         shape = source.shape[1:]
-        while True:
+        number = source.number
+        while len(path) < len(self.graph.nodes):
             readers = self.graph.readers(number)
             if len(readers) != 1 or readers[0].op not in {"RESHAPE", "EXPAND_DIMS", "QUANTIZE"}:
                 break
+            if not readers[0].outputs or len(self.tensor(readers[0].outputs[0]).shape) > 4:
+                break
             number = readers[0].outputs[0]
             path.append(readers[0])
-            if len(self.tensor(number).shape) > 4:
-                break
             shape = self.tensor(number).shape[1:]
             if len(shape) == 3:
                 break
@@ -512,6 +513,6 @@ class Builder:
         """The tensor that is the network's output: the file's, or what its softmax is taken of."""
         number = self.graph.outputs[0]
         for node in reversed(self.graph.nodes):
-            if number in node.outputs and node.op in {"SOFTMAX", "DEQUANTIZE"}:
+            if number in node.outputs and node.op in {"SOFTMAX", "DEQUANTIZE"} and node.inputs:
                 number = node.inputs[0]
         return self.tensor(number)
