@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,26 @@ def test_archives_hold_inputs_and_labels(network: CompressedNetwork, tmp_path: P
         read_inputs(f"{tmp_path / 'x.npz'}:3-5", network)
     np.savez(tmp_path / "one.npz", stored)
     assert read_inputs(str(tmp_path / "one.npz"), network)[1] is None
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tflite", None)
+    code, _, err = run(capsys, "import", model)
+    assert code == 2
+    assert 'run pip install "thresher[import]"' in err
+
+
+def test_verbs_take_a_model_as_it_is(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "inspect", model)
+    assert code == 0
+    assert "conv0" in out
+
+
+def test_a_percentile_beyond_all_is_refused(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "import", model, "--percentile", "101")
+    assert code == 2
+    assert "--percentile 101.0: give more than 0, and 100 at most" in err

@@ -230,41 +230,44 @@ def _pool(builder: Builder, node: Node) -> None:
     view = builder.map(builder.view(source.number))
     kernel = options["FilterHeight"], options["FilterWidth"]
     window = _window(options, kernel, view.shape[1:], options["Padding"])
-    if node.op == "MAX_POOL_2D":
-        if view.values[0] >= 0:  # then a padded zero is never more than what is there
-            view, window = _with_padding(builder, source, view, window)
-        name = builder.name(f"maxpool{node.number}")
-        made = builder.add(
-            MaxPool(
-                name=name,
-                inputs=(view.layer,),
-                kernel=window.kernel,
-                stride=window.stride,
-                padding=window.padding,
-            ),
-            target,
-        )
-    else:
-        if any(window.padding):
-            raise NodeError(
-                "its windows reach over the edge of the map, where TFLite divides by the number of"
-                " places inside",
-                "use VALID padding, or windows that fit the map",
-            )
-        name = builder.name(f"avgpool{node.number}")
-        made = builder.add(_average(name, view, window, source), target)
     limits = _limits(node, target)
+    if node.op == "AVERAGE_POOL_2D":
+        layer = _average(builder, node, view, window, limits)
+        builder.views[target.number] = builder.add(layer, target)
+        return
+    if view.values[0] >= 0:  # then a padded zero is never more than what is there
+        view, window = _with_padding(builder, source, view, window)
+    name = builder.name(f"maxpool{node.number}")
+    made = builder.add(
+        MaxPool(
+            name=name,
+            inputs=(view.layer,),
+            kernel=window.kernel,
+            stride=window.stride,
+            padding=window.padding,
+        ),
+        target,
+    )
     builder.views[target.number] = builder.clamped(made, name, target, limits)
 
 
-def _average(name: str, view: View, window: _Window, source: Tensor) -> AveragePool:
+def _average(
+    builder: Builder, node: Node, view: View, window: _Window, limits: Range
+) -> AveragePool:
+    source = builder.tensor(node.inputs[0])
+    if any(window.padding):
+        raise NodeError(
+            "its windows reach over the edge of the map, where TFLite divides by the number of"
+            " places inside",
+            "use VALID padding, or windows that fit the map",
+        )
     count = window.kernel[0] * window.kernel[1]
     greatest = count * max(abs(limit) for limit in LIMITS[source.dtype])
     divisor = reciprocal(count, greatest)
     if divisor is None:
         raise NodeError(f"its windows have {count} places", "use windows of fewer places")
     return AveragePool(
-        name=name,
+        name=builder.name(f"avgpool{node.number}"),
         inputs=(view.layer,),
         kernel=window.kernel,
         stride=window.stride,
@@ -272,6 +275,7 @@ def _average(name: str, view: View, window: _Window, source: Tensor) -> AverageP
         shift=divisor[1],
         rounding=Rounding.HALF_AWAY,
         origin=source.zero_point,
+        clip=limits,
     )
 
 
@@ -281,20 +285,17 @@ def _mean(builder: Builder, node: Node) -> None:
     view = _over_the_map(builder, node, source)
     count = view.shape[1] * view.shape[2]
     scale, shift = mean_multiplier(float(source.scale) / float(target.scale), count)
-    name = builder.name(f"mean{node.number}")
-    made = builder.add(
-        AveragePool(
-            name=name,
-            inputs=(view.layer,),
-            kernel=view.shape[1:],
-            stride=(1, 1),
-            scale=scale,
-            shift=shift,
-            rounding=Rounding.DOUBLE,
-        ),
-        target,
+    layer = AveragePool(
+        name=builder.name(f"mean{node.number}"),
+        inputs=(view.layer,),
+        kernel=view.shape[1:],
+        stride=(1, 1),
+        scale=scale,
+        shift=shift,
+        rounding=Rounding.DOUBLE,
+        clip=_stored_limits(target),
     )
-    builder.views[target.number] = builder.clamped(made, name, target, _stored_limits(target))
+    builder.views[target.number] = builder.add(layer, target)
 
 
 def _reduce_max(builder: Builder, node: Node) -> None:
