@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from thresher.golden.compress.dense import DenseNetwork
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork
 from thresher.golden.read import Calibration
 from thresher.golden.read.problems import Problems
 
-__all__ = ["read_onnx"]
+if TYPE_CHECKING:
+    from thresher.golden.read.onnx_graph import Graph
+
+__all__ = ["read_onnx", "read_onnx_dense"]
 
 _INTEGER = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
@@ -40,14 +45,7 @@ def read_onnx(
     ThresherError
         If the file cannot be read, or a package is missing.
     """
-    try:
-        from thresher.golden.read.onnx_graph import read_graph  # noqa: PLC0415  # needs its extra
-        from thresher.golden.read.onnx_integer import IntegerReader  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ThresherError(
-            f"{path}: reading ONNX needs the package {error.name}; install thresher[import]"
-        ) from error
-    graph = read_graph(path, problems)
+    graph = _graph(path, problems)
     if graph is None:
         return None
     source: dict[str, object] = {
@@ -60,8 +58,43 @@ def read_onnx(
         for node in graph.nodes
     )
     if not is_integer:
-        problems.add("it is a float model", "quantise it to int8 first")
-        return None
+        from thresher.golden.read.onnx_float import FloatReader  # noqa: PLC0415
+
+        return FloatReader(graph, problems).network(source, calibration)
+    from thresher.golden.read.onnx_integer import IntegerReader  # noqa: PLC0415
+
     if calibration is not None:
         problems.add("calibration is for float models", "leave it out")
     return IntegerReader(graph, problems).network(source)
+
+
+def read_onnx_dense(path: Path) -> DenseNetwork:
+    """Read a float model's layers and weights.
+
+    Raises
+    ------
+    ReadError
+        If the model has problems.
+    ThresherError
+        If the file cannot be read, or a package is missing.
+    """
+    problems = Problems(path)
+    graph = _graph(path, problems)
+    problems.raise_if_any()
+    assert graph is not None
+    from thresher.golden.read.onnx_float import FloatReader  # noqa: PLC0415  # needs its extra
+
+    read = FloatReader(graph, problems).dense()
+    problems.raise_if_any()
+    assert read is not None
+    return read[0]
+
+
+def _graph(path: Path, problems: Problems) -> Graph | None:
+    try:
+        from thresher.golden.read.onnx_graph import read_graph  # noqa: PLC0415  # needs its extra
+    except ModuleNotFoundError as error:
+        raise ThresherError(
+            f"{path}: reading ONNX needs the package {error.name}; install thresher[import]"
+        ) from error
+    return read_graph(path, problems)

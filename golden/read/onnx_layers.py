@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,21 +14,16 @@ from thresher.golden.descriptors import Rounding
 from thresher.golden.network import (
     Add,
     AveragePool,
-    ChannelShuffle,
-    Concat,
     Convolution,
-    Flatten,
     Layer,
     Linear,
     Lookup,
     MaxPool,
     Range,
-    Shape,
     WeightedLayer,
 )
+from thresher.golden.read.onnx_maps import Maps
 from thresher.golden.read.onnx_values import (
-    PADDED,
-    Channels,
     Floats,
     Int64Array,
     Joined,
@@ -43,8 +38,6 @@ from thresher.golden.read.onnx_values import (
     Tensor,
     Unknown,
     Weighted,
-    channels_of,
-    without_padding,
 )
 
 __all__ = ["Layers", "coded"]
@@ -76,157 +69,18 @@ def coded(weights: Int64Array) -> tuple[npt.NDArray[np.uint8], Int64Array]:
     return place[indices].reshape(weights.shape).astype(np.uint8), entries[order]
 
 
-class Layers:
-    """Layers made so far, with their shapes, ranges and zero points.
+class Layers(Maps):
+    """Integer layers made so far, with their shapes, ranges and zero points.
 
-    The input's map is arranged by the first node that computes with it.
-
-    Parameters
-    ----------
-    source_shape
-        Shape of the input as the model has it, its batch of 1 included.
+    Parameters are those of :class:`Maps`.
     """
 
     def __init__(self, source_shape: tuple[int, ...]) -> None:
-        self.source_shape = source_shape
-        self.input_shape: Shape | None = None
+        super().__init__(source_shape)
         self.input: Target | None = None
         self.layers: list[Layer] = []
-        self.shapes: dict[str, Shape] = {}
         self.ranges: dict[str, Range] = {}
-        self.zero_points: dict[str, int] = {}
-        self._arrangement: Int64Array | None = None  # place in the map of each input element
-        self._selections: dict[tuple[str, tuple[int, ...]], str] = {}
         self._tables: dict[tuple[str, bytes], str] = {}
-
-    # Tensors as maps.
-
-    def placed(self, value: Tensor, layer: str) -> Int64Array:
-        """Return a tensor's places in the map of its layer."""
-        if layer != "input":
-            return value.places
-        self.arrange(self._default_map(value.places))
-        assert self._arrangement is not None
-        known = value.places != PADDED
-        return np.where(known, self._arrangement[np.where(known, value.places, 0)], PADDED)
-
-    def as_map(self, value: Tensor, layer: str) -> tuple[str, tuple[int, int, int, int]]:
-        """Return the layer whose map a tensor (1, C, H, W) or (1, C, W) is, and zeros around it.
-
-        Raises
-        ------
-        Refusal
-            If it is not one, even with its channels selected.
-        """
-        source = value.places
-        if source.ndim not in {3, 4} or source.shape[0] != 1:
-            raise Refusal(
-                f"its input has shape {source.shape}", "give it one of shape (1, C, H, W)"
-            )
-        places = source[0] if source.ndim == 4 else source[0][:, None, :]
-        inner = without_padding(places)
-        if inner is None:
-            raise Refusal("its input has zeros in its midst", "pad height and width alone")
-        inside, padding = inner
-        if layer == "input":
-            self.arrange(inside)
-            assert self._arrangement is not None
-            inside = self._arrangement[inside]
-        channels = self._channels(inside, layer)
-        if channels is None and inside.shape[1:] == (1, 1):
-            layer = self.flattened(layer)
-            channels = self._channels(inside, layer)
-        if channels is None:
-            raise Refusal(
-                f"its input is no map of channels but {self.shapes[layer]} in another arrangement",
-                "keep (channels, height, width) up to here",
-            )
-        return self.selected(layer, channels.order), padding
-
-    def _channels(self, inside: Int64Array, layer: str) -> Channels | None:
-        order = channels_of(inside, self.shapes[layer])
-        if order is None or len(set(order)) != len(order):
-            return None
-        return Channels(order=order, padding=(0, 0, 0, 0))
-
-    def selected(self, layer: str, order: tuple[int, ...]) -> str:
-        """Return a layer of some channels of another, in an order."""
-        if order == tuple(range(self.shapes[layer][0])):
-            return layer
-        key = layer, order
-        if key not in self._selections:
-            self._selections[key] = self.add(
-                ChannelShuffle(name=self.unique(f"{layer}/channels"), inputs=(layer,), order=order),
-                self.zero_points.get(layer, 0),
-            )
-        return self._selections[key]
-
-    def flattened(self, layer: str) -> str:
-        """Return a layer with a map's values as channels."""
-        if self.shapes[layer][1:] == (1, 1):
-            return layer
-        key = layer, ()
-        if key not in self._selections:
-            self._selections[key] = self.add(
-                Flatten(name=self.unique(f"{layer}/flat"), inputs=(layer,)),
-                self.zero_points.get(layer, 0),
-            )
-        return self._selections[key]
-
-    def _default_map(self, places: Int64Array) -> Int64Array:
-        """Arrange the input as its shape suggests."""
-        shape = self.source_shape[1:]
-        numbers = np.arange(int(np.prod(shape))).reshape(shape)
-        if places.ndim == 4 and places.size == numbers.size:
-            return np.asarray(places[0])
-        if len(shape) == 3:
-            is_nhwc = shape[2] in {1, 3} and shape[0] not in {1, 3}
-            return numbers.transpose(2, 0, 1) if is_nhwc else numbers
-        if len(shape) == 2:
-            return numbers[None]
-        return np.asarray(numbers.reshape(-1, 1, 1))
-
-    def arrange(self, places: Int64Array) -> None:
-        """Arrange the input as the map (channels, height, width) of ``places``, if it is not yet.
-
-        Where that is a part of it, it is arranged as its shape suggests.
-        """
-        if self._arrangement is not None:
-            return
-        numbers = np.arange(int(np.prod(self.source_shape)))
-        if not np.array_equal(np.sort(places.ravel()), numbers):
-            places = self._default_map(numbers)
-        if max(places.shape) > 4095:
-            raise Refusal(
-                f"its input of {places.shape} is larger than 4095 in an axis",
-                "give the input as a map (1, C, H, W)",
-            )
-        self._arrangement = np.empty_like(numbers)
-        self._arrangement[places.ravel()] = numbers
-        channels, height, width = places.shape
-        self.input_shape = self.shapes["input"] = channels, height, width
-
-    def layout(self) -> str | None:
-        """Return how the source's input becomes the map: NCHW, NHWC or None for neither."""
-        assert self._arrangement is not None
-        numbers = np.arange(self._arrangement.size)
-        if np.array_equal(self._arrangement, numbers):
-            return "NCHW"
-        if len(self.source_shape) == 4:
-            moved = numbers.reshape(self.source_shape[1:]).transpose(2, 0, 1)
-            if np.array_equal(self._arrangement[moved.ravel()], numbers):
-                return "NHWC"
-        return None
-
-    # Layers.
-
-    def unique(self, name: str) -> str:
-        """Return a name that no layer has."""
-        taken = {"input", *(layer.name for layer in self.layers)}
-        found, number = name, 2
-        while found in taken:
-            found, number = f"{name}_{number}", number + 1
-        return found
 
     def add(self, layer: Layer, zero_point: int) -> str:
         """Add a layer; return its name.
@@ -246,6 +100,11 @@ class Layers:
         if zero_point:
             self.zero_points[layer.name] = zero_point
         return layer.name
+
+    def zero_point(self, layer: str) -> int:
+        if layer == "input":
+            return self.input.zero_point if self.input else 0
+        return super().zero_point(layer)
 
     def placeholder(self, shape: tuple[int, ...], target: Target) -> tuple[str, Int64Array]:
         """Return a layer's name and places that stand for a tensor whose node has a problem."""
@@ -289,7 +148,7 @@ class Layers:
                 f"its {what} is a function of a quantised tensor that is not quantised again",
                 _INSTEAD_QUANTISED,
             )
-        layer = self._looked_up(value, table.astype(np.int64), self.zero_points.get(value.layer, 0))
+        layer = self._looked_up(value, table.astype(np.int64), self.zero_point(value.layer))
         return replace(value, layer=layer, function=None, places=self._kept(value))
 
     def _kept(self, value: Real) -> Int64Array:
@@ -381,36 +240,6 @@ class Layers:
         layer = self._looked_up(value, table, target.zero_point)
         return replace(value, layer=layer)
 
-    def joined(self, parts: Sequence[Stored], axis: int, name: str) -> Stored:
-        """Return tensors one after another along an axis."""
-        tensors = []
-        for part in parts:
-            try:
-                layer, padding = self.as_map(part, part.layer)
-            except Refusal:
-                tensors.append((part.layer, self.placed(part, part.layer)))
-                continue
-            if any(padding):
-                raise Refusal("one of its inputs is padded", "pad the result instead")
-            size = int(np.prod(self.shapes[layer]))
-            tensors.append((layer, np.arange(size).reshape(part.places.shape)))
-        layers = list(dict.fromkeys(layer for layer, _ in tensors))
-        sizes = [int(np.prod(self.shapes[layer])) for layer in layers]
-        starts = dict(zip(layers, np.cumsum([0, *sizes[:-1]]), strict=True))
-        places = np.concatenate(
-            [
-                np.where(places == PADDED, PADDED, places + starts[layer])
-                for layer, places in tensors
-            ],
-            axis=axis,
-        )
-        target = parts[0].target
-        if len(layers) == 1:
-            return Stored(layer=layers[0], places=places, target=target)
-        concat = Concat(name=self.unique(name), inputs=tuple(layers))
-        zero_point = target.zero_point if target is not None else 0
-        return Stored(layer=self.add(concat, zero_point), places=places, target=target)
-
     def _made(self, value: Pending, target: Target) -> str:
         clip = _clip(value, target)
         match value:
@@ -482,45 +311,6 @@ class Layers:
                 clip=clip,
             )
         )
-
-    def aligned(self, one: Real, other: Real) -> tuple[str, str, Int64Array]:
-        """Return two layers whose maps, element for element, are two tensors of one shape.
-
-        Returns
-        -------
-        layers, places
-            Names, and the places of the tensors' elements in either.
-        """
-        if one.places.shape != other.places.shape:
-            raise Refusal(
-                f"its inputs have shapes {one.places.shape} and {other.places.shape}",
-                "give both one shape",
-            )
-        for first, second in ((one, other), (other, one)):
-            places, others = (self.placed(item, item.layer) for item in (first, second))
-            shape = self.shapes[first.layer]
-            size = int(np.prod(shape))
-            if not np.array_equal(np.sort(places.ravel()), np.arange(size)):
-                continue
-            relation = np.empty(size, np.int64)
-            relation[places.ravel()] = others.ravel()
-            if (relation == PADDED).any():
-                continue
-            channels = self._channels(relation.reshape(shape), second.layer)
-            if channels is None:
-                continue
-            layers = first.layer, self.selected(second.layer, channels.order)
-            if first is other:
-                layers = layers[1], layers[0]
-            return *layers, places
-        maps = [self.as_map(item, item.layer) for item in (one, other)]
-        if any(maps[0][1]) or any(maps[1][1]):
-            raise Refusal("one of its inputs is padded", "pad the result instead")
-        shape = self.shapes[maps[0][0]]
-        if self.shapes[maps[1][0]] != shape:
-            raise Refusal("its inputs are arranged differently", "give both one arrangement")
-        places = np.arange(int(np.prod(shape))).reshape(one.places.shape)
-        return maps[0][0], maps[1][0], places
 
 
 def part_name(part: Tensor, name: str) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "Sum",
     "Target",
     "Tensor",
+    "Unclear",
     "Unknown",
     "Value",
     "Weighted",
@@ -53,6 +54,13 @@ class Refusal(Exception):
     def __init__(self, reason: str, instead: str) -> None:
         super().__init__(reason)
         self.reason, self.instead = reason, instead
+
+
+class Unclear(Refusal):
+    """A node that cannot be judged, for one before it has a problem."""
+
+    def __init__(self) -> None:
+        super().__init__("", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +90,12 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weights:
-    """A constant that is quantised: ``values * scale``, of one shape each, zero point removed."""
+    """A constant: ``values * scale``, of one shape each.
 
-    values: Int64Array
+    Values are integers without their zero point, or floats of scale 1.
+    """
+
+    values: Array
     scale: Floats
 
     def real(self) -> npt.NDArray[np.float32]:
@@ -185,7 +196,7 @@ class Weighted(Pending):
     """
 
     layer: str
-    weights: Int64Array
+    weights: Array
     factor: Floats
     offset: Floats
     geometry: dict[str, Any] | None
