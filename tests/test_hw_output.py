@@ -806,3 +806,15 @@ def test_pooler_verilog_equals_golden(tmp_path: Path) -> None:
         env={"CONFIG": json.dumps(config)},
     )
     assert count == 4
+
+
+@pytest.mark.cocotb
+def test_adder_verilog_equals_golden(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"lanes": 1}
+    count = run_cocotb(
+        Adder(Config(**config)),
+        test_module="cocotb_adder",
+        build_dir=tmp_path,
+        env={"CONFIG": json.dumps(config)},
+    )
+    assert count == 4
