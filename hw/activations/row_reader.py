@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -192,7 +192,7 @@ class RowReader(wiring.Component):
         requesting = Signal()
         # A single segment: words that are asked for, those of them that are beyond an input's end,
         # and a request of such a one that waits.
-        streams = Signal()
+        streams: Value = Signal() if depth > 1 else Const(1)
         due = Signal(range(_WORDS + 1))
         stale = Signal(range(_WORDS + 1))
         stale_request = Signal()
@@ -203,7 +203,8 @@ class RowReader(wiring.Component):
         with m.FSM() as requests:
             with m.State("IDLE"), m.If(self.start & (self.segments != 0)):
                 m.d.sync += [segment.eq(0), row.eq(0), inputs.eq(0), headers_only.eq(1)]
-                m.d.sync += streams.eq(self.segments == 1)
+                if depth > 1:
+                    m.d.sync += streams.eq(self.segments == 1)
                 m.next = "LOOK_UP"
 
             with m.State("LOOK_UP"):
@@ -213,9 +214,10 @@ class RowReader(wiring.Component):
                 with m.If(headers_only | (headers + newer < self.segments)):
                     for port in (read_table, read_place, read_count):
                         m.d.comb += port.en.eq(1)
-                    m.next = "PLAN"
-                    with m.If(streams):
-                        m.next = "BEGIN"
+                    m.next = "BEGIN"
+                    if depth > 1:
+                        with m.If(~streams):
+                            m.next = "PLAN"
                 with m.If(segment == 0):
                     m.d.sync += first_channel.eq(0)
 
@@ -257,41 +259,42 @@ class RowReader(wiring.Component):
                 with m.If(~stale_request & (due == 0)):
                     m.next = "IDLE"
 
-            with m.State("PLAN"), m.If(bursts.w_rdy & visits_free):
-                m.d.comb += [
-                    bursts.w_en.eq((count != 0) | burst_in.header),
-                    visits.w_en.eq(~headers_only),
-                    header_asked.eq(burst_in.header),
-                ]
-                m.d.sync += [
-                    base.eq(Mux(headers_only, input_base, read_place.data.base)),
-                    address.eq(Mux(headers_only, input_base, read_place.data.next)),
-                    left.eq(count + burst_in.header),
-                    first_channel.eq(first_channel + read_table.data.channels),
-                ]
-                m.next = "REQUEST"
+            if depth > 1:
+                with m.State("PLAN"), m.If(bursts.w_rdy & visits_free):
+                    m.d.comb += [
+                        bursts.w_en.eq((count != 0) | burst_in.header),
+                        visits.w_en.eq(~headers_only),
+                        header_asked.eq(burst_in.header),
+                    ]
+                    m.d.sync += [
+                        base.eq(Mux(headers_only, input_base, read_place.data.base)),
+                        address.eq(Mux(headers_only, input_base, read_place.data.next)),
+                        left.eq(count + burst_in.header),
+                        first_channel.eq(first_channel + read_table.data.channels),
+                    ]
+                    m.next = "REQUEST"
 
-            with m.State("REQUEST"):
-                m.d.comb += [
-                    requesting.eq((left != 0) & (credits != 0)),
-                    self.request.valid.eq(requesting),
-                    self.request.payload.eq(address),
-                ]
-                with m.If(requesting & self.request.ready):
-                    m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
-                with m.If((left == 0) | ((left == 1) & requesting & self.request.ready)):
-                    m.d.comb += write_place.en.eq(1)
-                    m.d.comb += write_place.data.next.eq(address + (left != 0))
-                    m.d.sync += segment.eq(segment + 1)
-                    m.next = "LOOK_UP"
-                    with m.If(last_segment):
-                        m.d.sync += [segment.eq(0), headers_only.eq(0)]
-                        with m.If(~headers_only):
-                            m.d.sync += row.eq(row + 1)
-                        with m.If(~headers_only & last_row):
-                            m.d.sync += [row.eq(0), inputs.eq(inputs + 1), headers_only.eq(1)]
-                            with m.If(inputs + 1 == self.run.maps):
-                                m.next = "IDLE"
+                with m.State("REQUEST"):
+                    m.d.comb += [
+                        requesting.eq((left != 0) & (credits != 0)),
+                        self.request.valid.eq(requesting),
+                        self.request.payload.eq(address),
+                    ]
+                    with m.If(requesting & self.request.ready):
+                        m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+                    with m.If((left == 0) | ((left == 1) & requesting & self.request.ready)):
+                        m.d.comb += write_place.en.eq(1)
+                        m.d.comb += write_place.data.next.eq(address + (left != 0))
+                        m.d.sync += segment.eq(segment + 1)
+                        m.next = "LOOK_UP"
+                        with m.If(last_segment):
+                            m.d.sync += [segment.eq(0), headers_only.eq(0)]
+                            with m.If(~headers_only):
+                                m.d.sync += row.eq(row + 1)
+                            with m.If(~headers_only & last_row):
+                                m.d.sync += [row.eq(0), inputs.eq(inputs + 1), headers_only.eq(1)]
+                                with m.If(inputs + 1 == self.run.maps):
+                                    m.next = "IDLE"
 
         # Responses of several segments: the words of a burst go to the FIFO, a header to the
         # segment's count.
