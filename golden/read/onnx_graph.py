@@ -362,7 +362,9 @@ def _check(model: onnx.ModelProto, nodes: list[Node], problems: Problems, before
     try:
         onnx.checker.check_model(sorted_model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        problems.add(f"it is not valid ONNX ({_first_line(error)})", _AGAIN)
+        problems.add(
+            f"it is not valid ONNX ({_first_line(error)})", f"{_AGAIN}, or with a newer opset"
+        )
 
 
 def _shapes(

@@ -374,9 +374,7 @@ class Operations:
 
     def batch_normalization(self, node: Node, values: list[Value | None]) -> Value:
         """BatchNormalization, folded into the sums before it or a depthwise convolution."""
-        gamma, beta, mean, variance = (
-            array_of(item, "parameter").astype(np.float64) for item in values[1:5]
-        )
+        gamma, beta, mean, variance = (_real(item).astype(np.float64) for item in values[1:5])
         if node.attributes.get("training_mode", 0):
             raise Refusal("it is in training mode", "export the model for inference")
         gain = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
