@@ -50,7 +50,7 @@ def import_(
         The .thr file; by default beside the model.
     calibrate
         Inputs: .npy and .npz files and, where the model says how it takes them, pictures. A float
-        model takes the scales of its activations from them; of a TFLite model they say which
+        model takes the scales of its activations from them; of an integer model they say which
         channels are often zero, which balances the machine.
     percentile
         Of the magnitudes of a float model's activations to represent without clipping.

@@ -786,6 +786,22 @@ def test_accuracy_on_mlperf_tiny_is_the_runtimes(name: str, count: int) -> None:
     assert accuracy == pytest.approx((np.array(theirs) == labels).mean(), abs=0.003)
 
 
+def test_samples_give_an_integer_model_densities(tmp_path: Path) -> None:
+    model = Model(1, 6, 6, 3)
+    y = model.node("Transpose", model.both("x", 0.02), perm=[0, 3, 1, 2])
+    y = model.node("Relu", model.node("Conv", y, model.weights(4, 3, 3, 3)))
+    path = tmp_path / "model.onnx"
+    onnx.save(model.proto(model.quantise(y, 0.02, -128)), path)
+    samples = np.random.default_rng(SEED).normal(size=(9, 6, 6, 3))
+    network = read_model(path, Calibration(samples=samples))
+    (layer,) = network.layers
+    outputs = infer(network, as_stored(network, samples), counts=False).outputs[layer.name]
+    part = (outputs != 0).mean(axis=(0, 2, 3))
+    digits = network.metadata["densities"][layer.name]  # type: ignore[index]
+    assert [int(digit, 16) for digit in digits] == np.rint(15 * part).tolist()
+    assert read_model(path).layers == network.layers
+
+
 # What cannot be read.
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.golden.compress.dense import DenseNetwork
+from thresher.golden.densities import with_densities
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork
 from thresher.golden.read import Calibration
+from thresher.golden.read.inputs import network_inputs
 from thresher.golden.read.problems import Problems
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ def read_onnx(
     path
         The file.
     calibration
-        For a float model; an integer model has its own scales.
+        Samples. A float model's scales are taken from them; an integer model has its own, and
+        gets the densities of its channels.
     problems
         Receives what stands in the way.
 
@@ -63,9 +66,11 @@ def read_onnx(
         return FloatReader(graph, problems).network(source, calibration)
     from thresher.golden.read.onnx_integer import IntegerReader  # noqa: PLC0415
 
-    if calibration is not None:
-        problems.add("calibration is for float models", "leave it out")
-    return IntegerReader(graph, problems).network(source)
+    network = IntegerReader(graph, problems).network(source)
+    if network is None or calibration is None:
+        return network
+    samples = calibration.inputs(graph.input_shape[1:])
+    return with_densities(network, network_inputs(samples, network, "the array of samples"))
 
 
 def read_onnx_dense(path: Path) -> DenseNetwork:
