@@ -19,7 +19,7 @@ from thresher.golden.compiler import Program, compile_network
 from thresher.golden.config import Config, Skip
 from thresher.golden.descriptors import ErrorCode
 from thresher.golden.errors import ThresherError
-from thresher.golden.network import CompressedNetwork, Flatten
+from thresher.golden.network import CompressedNetwork
 from thresher.golden.thr_file import save
 from thresher.sim.builds import chosen_simulator
 from thresher.sim.compare import Comparison, compare_counters, compare_values, expected_outputs
@@ -130,8 +130,8 @@ def simulate(
 ) -> RunReport:
     """Run ``network`` on ``inputs``.
 
-    Pooling is merged into the convolution before it, whose own output then never reaches memory.
-    So that every layer is compared all the same, a second run stores each layer.
+    Lookup, pooling and addition are merged into the convolution before them, whose own output then
+    never reaches memory. So that every layer is compared all the same, a second run stores each layer.
 
     Parameters
     ----------
@@ -194,12 +194,7 @@ def simulate(
 
         runs = {"outputs": run(keep=False)}
         if every_layer is None:
-            stored = runs["outputs"].outputs
-            merged = any(
-                layer.name not in stored
-                for layer in network.layers
-                if not isinstance(layer, Flatten)
-            )
+            merged = len(runs["outputs"].outputs) < len(network.layers)
             every_layer = check and merged and name == "verilator"
         if every_layer:
             runs["every_layer"] = run(keep=True)
@@ -248,7 +243,7 @@ def _report(run: FinishedRun, comparison: Comparison | None) -> dict[str, Any]:
     computing = max(1, run.result.cycles - cycles_load)
     must_do = getattr(total.macs_in_bounds, MACS_OF[program.skip])
     counts = program.inference.counts
-    stored = [counts[name].outputs for name in run.outputs]
+    stored = [counts[name].outputs for name in program.stored_once()]
     first = counts[program.network.layers[0].name].inputs
     words_out = sum(counters["words_out"] for counters in run.counters)
     last = run.outputs[program.network.output]

@@ -1,84 +1,62 @@
-"""Mapping: which lane reads, and which column makes, each channel of a map.
+"""Mapping: which column makes each channel of a map.
 
-What column *j* makes is what row *j* reads in the next layer, so the assignment of output channels
-to columns balances this layer's columns and the next layer's rows at once. Work is counted in
-taps, each as often as its channel's activations are not zero, where that is known.
+The assignment of output channels to columns balances this stage's elements and the lanes of the
+stages that read the map at once. Work is counted in cycles, as far as densities are known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.compiler.stages import Stage
-
-__all__ = ["Placement", "assign_columns", "place_input"]
+__all__ = ["assign_columns"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _MOST_EXCHANGED = 2048  # channels up to which pairs are tried
-_ROUNDS = 8
+_MOST_ROUNDS = 8
+_TRIALS = 1536  # channels tried for exchange over all rounds
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where the channels of a map lie.
-
-    Parameters
-    ----------
-    segments
-        ``segments[s][lane]``: channels of segment ``s`` in that lane, in stream order.
-    shared
-        Every lane reads the same single stream, ``segments[0][0]``; taps are shared out instead.
-    """
-
-    segments: list[list[IntArray]]
-    shared: bool = False
-
-    def lane(self, lane: int) -> IntArray:
-        """All channels that a lane reads, in order."""
-        if self.shared:
-            return self.segments[0][0]
-        return np.concatenate([segment[lane] for segment in self.segments])
-
-
-def assign_columns(work: FloatArray, next_work: FloatArray) -> list[IntArray]:
+def assign_columns(
+    work: FloatArray, readers: FloatArray | None = None, *, exchange: bool = True
+) -> list[IntArray]:
     """Share channels out to columns, at most ceil(channels / lanes) to each.
 
     Parameters
     ----------
     work
         Work of each channel in each row of its column, shape (channels, lanes).
-    next_work
-        Work of each channel where it is read next, shape (channels,).
+    readers
+        Work of each channel in each place where it is read, or made again, shape (channels, k).
+    exchange
+        Improve the assignment, which takes longer.
 
     Returns
     -------
     columns
         Channels of each column, ascending. The greediest channels are placed first, each where
         the sum of squares of all loads grows least (longest processing time first); then pairs
-        of channels change places while that lessens the sum.
+        of channels change places while that lessens the sum. A kind of work weighs as the square
+        root of its share, so that imbalance counts in proportion to it.
 
     Examples
     --------
     >>> work = np.array([[5.0, 5], [1, 1], [4, 4], [2, 2]])
-    >>> [column.tolist() for column in assign_columns(work, np.zeros(4))]
+    >>> [column.tolist() for column in assign_columns(work)]
     [[0, 1], [2, 3]]
     """
     channels, lanes = work.shape
     room = -(-channels // lanes)
-    # Loads of one scale: the elements of a column, and the lane that reads the column next.
+    # Loads of one scale: the elements of a column, and the lanes that read the columns.
+    others = np.zeros((channels, 0)) if readers is None else readers
+    sums = np.concatenate([[work.sum()], others.sum(axis=0)])
+    weights = np.sqrt(sums / max(1e-9, sums.max())) / np.maximum(1e-9, sums)
     loads = np.concatenate(
-        [
-            work / max(1e-9, work.sum()) * lanes,
-            next_work[:, None] / max(1e-9, next_work.sum()) * np.sqrt(lanes),
-        ],
-        axis=1,
+        [work * weights[0] * lanes, others * weights[1:] * np.sqrt(lanes)], axis=1
     )
-    totals = np.zeros((lanes, lanes + 1))
+    totals = np.zeros((lanes, loads.shape[1]))
     counts = np.zeros(lanes, np.int64)
     column_of = np.zeros(channels, np.int64)
     for channel in np.argsort(-loads.sum(axis=1), kind="stable").tolist():
@@ -88,7 +66,8 @@ def assign_columns(work: FloatArray, next_work: FloatArray) -> list[IntArray]:
         column_of[channel] = best
         counts[best] += 1
         totals[best] += loads[channel]
-    _exchange(loads, totals, column_of)
+    if exchange:
+        _exchange(loads, totals, column_of)
     return [np.flatnonzero(column_of == column) for column in range(lanes)]
 
 
@@ -97,29 +76,23 @@ def _exchange(loads: FloatArray, totals: FloatArray, column_of: IntArray) -> Non
     channels = len(loads)
     if len(totals) == 1 or channels > _MOST_EXCHANGED:
         return
-    for _ in range(_ROUNDS):
+    squares = (loads**2).sum(axis=1)
+    for _ in range(max(1, min(_MOST_ROUNDS, _TRIALS // channels))):
         changed = False
         for one in range(channels):
+            # Moving d = other - one here and -d there: 2 d (here - there) + 2 d^2.
             here = column_of[one]
-            moved = loads - loads[one]  # what each other channel would bring here
-            there = column_of
-            gain = ((totals[here] + moved) ** 2).sum(axis=1) - (totals[here] ** 2).sum()
-            gain += ((totals[there] - moved) ** 2).sum(axis=1) - (totals[there] ** 2).sum(axis=1)
-            gain[there == here] = 0
+            ahead = totals[here] - totals  # of each column
+            along = loads @ ahead.T  # (channels, columns)
+            gain = along[np.arange(channels), column_of] - along[one, column_of]
+            gain += squares + squares[one] - 2 * (loads @ loads[one])
+            gain[column_of == here] = 0
             other = int(np.argmin(gain))
             if gain[other] < -1e-12:
-                totals[here] += moved[other]
-                totals[there[other]] -= moved[other]
+                moved = loads[other] - loads[one]
+                totals[here] += moved
+                totals[column_of[other]] -= moved
                 column_of[one], column_of[other] = column_of[other], here
                 changed = True
         if not changed:
             return
-
-
-def place_input(stage: Stage, work: FloatArray, lanes: int) -> Placement:
-    """Place the network's input: channels over the lanes, or, if they are few, shared by all."""
-    channels = stage.in_shape[0]
-    imbalance = -(-channels // lanes) * lanes / channels
-    if lanes > 1 and (channels < lanes or imbalance > 1.15):
-        return Placement([[np.arange(channels)] * lanes], shared=True)
-    return Placement([assign_columns(np.zeros((channels, lanes)), work)])

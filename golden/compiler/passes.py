@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.compiler.mapping import Placement
-from thresher.golden.compiler.stages import Stage
+from thresher.golden.compiler.reading import Reading, deal, shares
+from thresher.golden.compiler.stages import Stage, Taps
 from thresher.golden.config import Config
 from thresher.golden.descriptors import Pool
 
-__all__ = ["FitError", "Pass", "Taps", "cut_into_passes"]
+__all__ = ["FitError", "Limits", "OperandSegment", "Pass", "cut_into_passes", "fixed_passes", "limits_of", "pass_of"]
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+OperandSegment = tuple[tuple[str, int], list[IntArray]]
+"""Map and segment of an operand, and the outputs of each column to which it is added."""
+
+_FIELD = (1 << 12) - 1  # most channels of a column, and rows of a ring, that a record can say
 
 
 class FitError(ValueError):
     """A layer that does not fit the machine; says which store is short and by how much."""
-
-
-@dataclass(frozen=True)
-class Taps:
-    """Taps of a stage as parallel arrays: output, input channel, kernel row, column, index."""
-
-    output: IntArray
-    channel: IntArray
-    ky: IntArray
-    kx: IntArray
-    index: IntArray
-
-    @classmethod
-    def of(cls, stage: Stage, *, skip_zeros: bool) -> Taps:
-        """Return the taps that exist, without the zero weights if those are skipped."""
-        present = stage.present
-        if skip_zeros:
-            present = present & (stage.codebook[stage.weights] != 0)
-        output, channel, ky, kx = np.nonzero(present)
-        return cls(output, channel, ky, kx, stage.weights[output, channel, ky, kx])
-
-    def select(self, chosen: npt.NDArray[np.bool_] | IntArray) -> Taps:
-        """Return the chosen ones."""
-        return Taps(*(array[chosen] for array in vars(self).values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +36,8 @@ class Pass:
     ----------
     stage
         The stage that it is a part of.
+    reading
+        What each lane reads.
     columns
         Output channels of each column, in the order of their accumulators.
     channels
@@ -64,9 +49,12 @@ class Pass:
     taps, rows, column_of, position
         Parallel arrays: the taps, row and column of each one's processing element, its position
         there (group x N + n); sorted by column, row, position.
+    operand
+        Map and segment of the operand that the columns add, or None.
     """
 
     stage: Stage
+    reading: Reading
     columns: list[IntArray]
     channels: int
     ring_rows: int
@@ -75,6 +63,7 @@ class Pass:
     rows: IntArray
     column_of: IntArray
     position: IntArray
+    operand: tuple[str, int] | None = None
 
     @property
     def row_size(self) -> int:
@@ -88,6 +77,22 @@ class Pass:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the stores allow a pass of a stage.
+
+    Parameters
+    ----------
+    channels
+        Most output channels a column for which a row drains while the next accumulates.
+    tight
+        Most for which the sums fit at all.
+    """
+
+    channels: int
+    tight: int
+
+
 def _rows_needed(stage: Stage) -> int:
     """Output rows that are open at once, at least."""
     height, out_height = stage.in_shape[1], stage.out_shape[1]
@@ -96,7 +101,7 @@ def _rows_needed(stage: Stage) -> int:
     completes = rows * stage.stride[0] - stage.padding[0] + stage.extent[0] - 1
     completes = np.minimum(height - 1, completes)
     # Row r opens while every row that completes at or after its first input row is still open.
-    return int(max(np.sum(completes[: row + 1] >= opens[row]) for row in rows))
+    return int(np.max(rows + 1 - np.searchsorted(completes, opens)))
 
 
 def _short(stage: Stage, store: str, parameter: str, need: int, have: int) -> FitError:
@@ -106,54 +111,119 @@ def _short(stage: Stage, store: str, parameter: str, need: int, have: int) -> Fi
     )
 
 
-def _place(
+def limits_of(stage: Stage, config: Config) -> Limits:
+    """Return how many output channels a column a pass may have.
+
+    Raises
+    ------
+    FitError
+        If not even one fits.
+    """
+    out_width = stage.out_shape[2]
+    rows_needed = _rows_needed(stage)
+    depth = config.accumulator_depth
+    if rows_needed * out_width > depth:
+        raise _short(
+            stage, "the accumulator store", "accumulator_depth", rows_needed * out_width, depth
+        )
+    most = min(config.channel_depth, _FIELD)
+    if stage.pooling.kind is not Pool.NONE:
+        live = -(-stage.pooling.kernel[0] // stage.pooling.stride[0])
+        pooled = stage.pooling.shape[1] * min(live, stage.pooling.shape[0])
+        if pooled > config.pool_depth:
+            raise _short(stage, "the pooling store", "pool_depth", pooled, config.pool_depth)
+        most = min(most, config.pool_depth // pooled)
+    tight = min(most, depth // (rows_needed * out_width))
+    roomy = min(most, depth // ((rows_needed + 1) * out_width))
+    return Limits(channels=roomy or tight, tight=tight)
+
+
+def _check_reading(stage: Stage, reading: Reading, config: Config) -> None:
+    widest = max(reading.channels(lane) for lane in range(config.lanes))
+    groups = widest * stage.channel_groups + 1
+    if groups > config.group_depth:
+        raise _short(stage, "the start-pointer store", "group_depth", groups, config.group_depth)
+    segments = max(len(numbers) for numbers in reading.lanes)
+    if segments > config.segments:
+        raise FitError(
+            f"layer {stage.name} does not fit: it reads {segments} segments a lane and segments "
+            f"is {config.segments}; raise segments or tap_depth"
+        )
+
+
+def _rows_of(
+    stage: Stage, reading: Reading, taps: Taps, column: IntArray, cost: FloatArray, lanes: int
+) -> IntArray:
+    """Deal the taps, which are sorted by input channel, to the lanes that read their channels."""
+    blocks = list(reading.blocks)
+    block = reading.block_of(stage.in_shape[0])[taps.channel]
+    if all(len(readers) == 1 for readers in blocks):
+        return np.array([readers[0] for readers in blocks], np.int64)[block]
+    work = np.bincount(block * lanes + column, cost, len(blocks) * lanes).reshape(-1, lanes)
+    taken = shares(work, blocks, lanes)
+    rows = np.zeros(column.size, np.int64)
+    cell = block * lanes + column
+    order = np.argsort(cell, kind="stable")
+    ends = np.cumsum(np.bincount(cell, minlength=len(blocks) * lanes))
+    for number, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
+        if start < end:
+            readers = np.array(blocks[number // lanes])
+            parts = taken[number // lanes, readers, number % lanes]
+            rows[order[start:end]] = readers[deal(int(end - start), parts)]
+    return rows
+
+
+def pass_of(
     stage: Stage,
     taps: Taps,
-    placement: Placement,
-    columns: list[IntArray],
-    ring_rows: int,
+    cost: FloatArray,
+    reading: Reading,
+    columns: Sequence[IntArray],
+    config: Config,
 ) -> Pass:
-    lanes = len(columns)
+    """Place the taps of the columns' outputs.
+
+    Parameters
+    ----------
+    taps, cost
+        Taps that are loaded, and the cycles that each takes.
+    reading
+        What each lane reads.
+    columns
+        Output channels of each column.
+    """
+    lanes = config.lanes
     channels = max(column.size for column in columns)
     column_of = np.full(stage.out_shape[0], -1, np.int64)
     n_of = np.zeros(stage.out_shape[0], np.int64)
     for number, outputs in enumerate(columns):
         column_of[outputs] = number
         n_of[outputs] = np.arange(outputs.size)
-    taps = taps.select(column_of[taps.output] >= 0)
-
-    local = np.zeros(stage.in_shape[0], np.int64)
-    lane_of = np.zeros(stage.in_shape[0], np.int64)
-    for lane in range(lanes):
-        mine = placement.lane(lane)
-        local[mine] = np.arange(mine.size)
-        lane_of[mine] = lane
-    groups = [placement.lane(lane).size * stage.channel_groups for lane in range(lanes)]
-
+    chosen = np.flatnonzero(column_of[taps.output] >= 0)
     (stride_y, stride_x), (dilation_y, dilation_x) = stage.stride, stage.dilation
     phase_height, phase_width = stage.phase_shape
+    taps = taps.select(chosen)
     ky, kx = taps.ky * dilation_y, taps.kx * dilation_x
     phase = (ky % stride_y) * stride_x + kx % stride_x
-    group: IntArray = local[taps.channel] * stage.channel_groups
-    group += phase * phase_height * phase_width + (ky // stride_y) * phase_width + kx // stride_x
-    column: IntArray = column_of[taps.output]
-    position: IntArray = group * channels + n_of[taps.output]
-    order = np.lexsort((position, column))
-    if placement.shared:
-        # Dealt one by one, so that each lane has an equal share of every token's taps.
-        rank = np.empty(order.size, np.int64)
-        starts = np.searchsorted(column[order], np.arange(lanes))
-        rank[order] = np.arange(order.size) - starts[column[order]]
-        rows = rank % lanes
-    else:
-        rows = lane_of[taps.channel]
+    group = phase * phase_height * phase_width + (ky // stride_y) * phase_width + kx // stride_x
+    in_channel: IntArray = group * channels + n_of[taps.output]
+
+    # In the order of the tokens that meet them, so that each token's taps are shared out.
+    places = reading.places(stage.in_shape[0])
+    size = stage.channel_groups * channels
+    order = np.argsort(places.max(axis=0)[taps.channel] * size + in_channel, kind="stable")
+    taps, chosen, in_channel = taps.select(order), chosen[order], in_channel[order]
+    column = column_of[taps.output]
+    rows = _rows_of(stage, reading, taps, column, cost[chosen], lanes)
+    position = places[rows, taps.channel] * size + in_channel
     order = np.lexsort((position, rows, column))
     return Pass(
         stage=stage,
-        columns=columns,
+        reading=reading,
+        columns=list(columns),
         channels=channels,
-        ring_rows=ring_rows,
-        groups=groups,
+        ring_rows=min(config.accumulator_depth // (stage.out_shape[2] * channels), _FIELD),
+        groups=[reading.channels(lane) * stage.channel_groups for lane in range(lanes)],
         taps=taps.select(order),
         rows=rows[order],
         column_of=column[order],
@@ -163,13 +233,22 @@ def _place(
 
 def cut_into_passes(
     stage: Stage,
-    placement: Placement,
-    columns: list[IntArray],
+    taps: Taps,
+    cost: FloatArray,
+    reading: Reading,
+    columns: Sequence[IntArray],
     config: Config,
     *,
-    skip_zeros: bool,
+    most: int | None = None,
 ) -> list[Pass]:
     """Cut a stage into the fewest passes of equal numbers of channels that fit.
+
+    Parameters
+    ----------
+    stage, taps, cost, reading, columns
+        As for :func:`pass_of`.
+    most
+        Most channels a column, where others have to be cut alike.
 
     Raises
     ------
@@ -177,50 +256,63 @@ def cut_into_passes(
         If not even one output channel a column fits.
     """
     lanes = config.lanes
+    _check_reading(stage, reading, config)
+    limit = min(limits_of(stage, config).channels, most or _FIELD)
     widest = max(column.size for column in columns)
-    out_width = stage.out_shape[2]
-    rows_needed = _rows_needed(stage)
-    if rows_needed * out_width > config.accumulator_depth:
-        raise _short(
-            stage,
-            "the accumulator store",
-            "accumulator_depth",
-            rows_needed * out_width,
-            config.accumulator_depth,
-        )
-    # One row more than needed lets a row drain while the next accumulates.
-    roomy = config.accumulator_depth // ((rows_needed + 1) * out_width)
-    limit = roomy or config.accumulator_depth // (rows_needed * out_width)
-    limit = min(limit, config.channel_depth, (1 << 12) - 1)
-    if stage.pooling.kind is not Pool.NONE:
-        live = -(-stage.pooling.kernel[0] // stage.pooling.stride[0])
-        pooled = stage.pooling.shape[1] * min(live, stage.pooling.shape[0])
-        if pooled > config.pool_depth:
-            raise _short(stage, "the pooling store", "pool_depth", pooled, config.pool_depth)
-        limit = min(limit, config.pool_depth // pooled)
-    groups = max(placement.lane(lane).size for lane in range(lanes)) * stage.channel_groups + 1
-    if groups > config.group_depth:
-        raise _short(stage, "the start-pointer store", "group_depth", groups, config.group_depth)
-    taps = Taps.of(stage, skip_zeros=skip_zeros)
     count = -(-widest // limit)
     while True:
         size = -(-widest // count)
-        passes = []
-        for first in range(0, widest, size):
-            chosen = [column[first : first + size] for column in columns]
-            channels = max(column.size for column in chosen)
-            rows = config.accumulator_depth // (out_width * channels)
-            rows = min(rows, (1 << 12) - 1)
-            passes.append(_place(stage, taps, placement, chosen, rows))
-        most = max(int(part.tap_counts(lanes).max()) for part in passes)
+        passes = [
+            pass_of(
+                stage,
+                taps,
+                cost,
+                reading,
+                [column[first : first + size] for column in columns],
+                config,
+            )
+            for first in range(0, widest, size)
+        ]
+        fullest = max(int(part.tap_counts(lanes).max()) for part in passes)
         # Half the store each, so that the next pass loads while one computes.
         fair = (config.tap_depth if count == 1 else config.tap_depth // 2) - 1
-        if most <= fair:
+        if fullest <= fair:
             return passes
         if size == 1:
-            if most < config.tap_depth:
+            if fullest < config.tap_depth:
                 return passes
-            raise _short(stage, "the tap store", "tap_depth", most + 1, config.tap_depth)
-        count = max(count + 1, min(widest, count * most // fair))
+            raise _short(stage, "the tap store", "tap_depth", fullest + 1, config.tap_depth)
+        count = max(count + 1, min(widest, count * fullest // fair))
         while count < widest and -(-widest // count) == size:
             count += 1
+
+
+def fixed_passes(
+    stage: Stage,
+    taps: Taps,
+    cost: FloatArray,
+    reading: Reading,
+    segments: Sequence[OperandSegment],
+    config: Config,
+) -> list[Pass]:
+    """Make a pass for each segment of an operand, if they fit.
+
+    Raises
+    ------
+    FitError
+        If one of them does not.
+    """
+    _check_reading(stage, reading, config)
+    limits = limits_of(stage, config)
+    passes = [
+        replace(pass_of(stage, taps, cost, reading, columns, config), operand=operand)
+        for operand, columns in segments
+    ]
+    widest = max(part.channels for part in passes)
+    if widest > limits.tight:
+        need, have = widest * config.accumulator_depth // limits.tight, config.accumulator_depth
+        raise _short(stage, "the accumulator store", "accumulator_depth", need, have)
+    fullest = max(int(part.tap_counts(config.lanes).max()) for part in passes)
+    if fullest >= config.tap_depth:
+        raise _short(stage, "the tap store", "tap_depth", fullest + 1, config.tap_depth)
+    return passes

@@ -1,31 +1,47 @@
-"""Stages: the layers of a network as the machine runs them, one convolution with its pooling each.
+"""Stages: what the machine does in one go, from stored maps to a stored map.
 
-A linear layer is a convolution whose kernel is the map. A pooling layer that does not follow a
-convolution of its own is pooled behind an identity convolution. A flatten is another view.
+A convolution; then what else its columns do before they store: looking outputs up, and pooling or
+adding a stored operand.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from thresher.golden.compiler.views import Parts, View
 from thresher.golden.descriptors import Pool, Rounding
-from thresher.golden.network import (
-    AveragePool,
-    CompressedNetwork,
-    Convolution,
-    Flatten,
-    Layer,
-    Linear,
-    MaxPool,
-    Shape,
-)
+from thresher.golden.network import Add, AveragePool, MaxPool, Shape
 
-__all__ = ["Pooling", "Stage", "stages_of"]
+__all__ = ["Addition", "Pooling", "Stage", "Taps", "identity", "outputs_met", "token_pieces"]
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Taps of a stage as parallel arrays: output, input channel, kernel row, column, index."""
+
+    output: IntArray
+    channel: IntArray
+    ky: IntArray
+    kx: IntArray
+    index: IntArray
+
+    @classmethod
+    def of(cls, weights: npt.NDArray[np.uint8], groups: int = 1) -> Taps:
+        """Return the taps of weights of shape (out, in / groups, kernel height, kernel width)."""
+        output, channel, ky, kx = (axis.ravel() for axis in np.indices(weights.shape))
+        channel = channel + output // (len(weights) // groups) * weights.shape[1]
+        return cls(output, channel, ky, kx, weights.ravel().astype(np.int64))
+
+    def select(self, chosen: BoolArray | IntArray) -> Taps:
+        """Return the chosen ones."""
+        return Taps(*(array[chosen] for array in vars(self).values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,48 +58,93 @@ class Pooling:
     rounding: Rounding = Rounding.HALF_UP
     origin: int = 0
 
+    @classmethod
+    def of(cls, layer: MaxPool | AveragePool, shape: Shape) -> Pooling:
+        """Return the pooling of a layer whose output has that shape."""
+        average = isinstance(layer, AveragePool)
+        return cls(
+            kind=Pool.AVERAGE if average else Pool.MAX,
+            kernel=layer.kernel,
+            stride=layer.stride,
+            padding=(layer.padding[0], layer.padding[1]),
+            shape=shape[1:],
+            scale=int(layer.scale) if average else 1,
+            shift=int(layer.shift) if average else 0,
+            rounding=layer.rounding if average else Rounding.HALF_UP,
+            origin=int(layer.origin) if average else 0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addition:
+    """Addition of a stored map to the outputs.
+
+    Parameters
+    ----------
+    layer
+        Its scales and rounding.
+    operand
+        The stored one; it takes each channel of its maps once.
+    scale_operand
+        The operand is the second input of the layer.
+    plain
+        Name of the value that is the other input.
+    """
+
+    layer: Add
+    operand: View
+    scale_operand: bool
+    plain: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One convolution and its pooling.
+    """One convolution, and what follows it before anything is stored.
 
     Parameters
     ----------
     name
-        Name of the convolution's layer.
-    source, result
-        Values it reads and writes: names of layers, or ``"input"``.
+        Name of the layer that it is for.
+    source
+        What it reads.
+    result
+        Name of the map that it stores.
+    content
+        Values of the network whose channels the result's channels are.
     in_shape, out_shape, result_shape
-        (channels, height, width) of the input, of the convolution, and after pooling.
-    weights
-        Codebook indices of shape (out, in, kernel height, kernel width).
-    present
-        Weights that exist, of the same shape: those outside a group do not.
+        (channels, height, width) of the input, of the convolution, and of what is stored.
+    taps, kernel
+        Weights that exist, those outside a group do not; kernel height and width in taps.
+    lookup
+        Outputs for inputs 0, 1, ... of two's complement order, or None.
     """
 
     name: str
-    source: str
+    source: View
     result: str
+    content: Parts
     in_shape: Shape
     out_shape: Shape
     result_shape: Shape
-    weights: IntArray
-    present: npt.NDArray[np.bool_]
+    taps: Taps
+    kernel: tuple[int, int]
     codebook: IntArray
     bias: IntArray
     scale: IntArray
     shift: IntArray
     rounding: Rounding
     clip: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    pooling: Pooling
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    lookup: IntArray | None = None
+    pooling: Pooling = Pooling()
+    addition: Addition | None = None
 
     @property
     def extent(self) -> tuple[int, int]:
         """Rows and columns of the dilated kernel."""
-        _, _, height, width = self.weights.shape
+        height, width = self.kernel
         return (height - 1) * self.dilation[0] + 1, (width - 1) * self.dilation[1] + 1
 
     @property
@@ -97,159 +158,85 @@ class Stage:
         height, width = self.phase_shape
         return height * width * self.stride[0] * self.stride[1]
 
+    @property
+    def is_last_step(self) -> bool:
+        """It neither pools nor adds, so that either can still be merged into it."""
+        return self.pooling.kind is Pool.NONE and self.addition is None
 
-def _expand_groups(layer: Convolution) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-    outputs, depth, *kernel = layer.weights.shape
-    weights = np.zeros((outputs, depth * layer.groups, *kernel), np.int64)
-    present = np.zeros(weights.shape, bool)
-    for group in range(layer.groups):
-        rows = slice(group * outputs // layer.groups, (group + 1) * outputs // layer.groups)
-        columns = slice(group * depth, (group + 1) * depth)
-        weights[rows, columns] = layer.weights[rows]
-        present[rows, columns] = True
-    return weights, present
+    @cached_property
+    def weight_taps(self) -> Taps:
+        """The taps whose weights are not zero."""
+        return self.taps.select(self.codebook[self.taps.index] != 0)
+
+    def taps_sent(self, *, skip_zeros: bool) -> Taps:
+        """Return the taps that are loaded: without zero weights, if those are skipped."""
+        return self.weight_taps if skip_zeros else self.taps
 
 
-def _identity(
-    layer: Layer, source: str, in_shape: Shape, out_shape: Shape, full: tuple[int, int]
+def identity(
+    *,
+    name: str,
+    source: View,
+    result: str,
+    content: Parts,
+    clip: tuple[int, int],
+    flatten: bool = False,
 ) -> Stage:
-    """Return the stage that copies a map; flattened, if its output has a channel a value."""
-    channels = out_shape[0]
-    kernel = in_shape[1:] if channels != in_shape[0] else (1, 1)
-    present = np.eye(channels, dtype=bool).reshape(channels, in_shape[0], *kernel)
-    ones = np.ones(channels, np.int64)
+    """Return the stage that copies a map; flattened, each of its values is a channel."""
+    channels, height, width = source.shape
+    kernel = (height, width) if flatten else (1, 1)
+    taps = Taps.of(np.zeros((channels, 1, *kernel), np.uint8), channels)
+    shape = source.shape
+    if flatten:
+        shape = (channels * height * width, 1, 1)
+        taps = Taps(np.arange(shape[0]), taps.channel, taps.ky, taps.kx, taps.index)
+    ones = np.ones(shape[0], np.int64)
     return Stage(
-        name=layer.name,
+        name=name,
         source=source,
-        result=layer.name,
-        in_shape=in_shape,
-        out_shape=out_shape,
-        result_shape=out_shape,
-        weights=np.zeros(present.shape, np.int64),
-        present=present,
+        result=result,
+        content=content,
+        in_shape=source.shape,
+        out_shape=shape,
+        result_shape=shape,
+        taps=taps,
+        kernel=kernel,
         codebook=ones[:1],
         bias=0 * ones,
         scale=ones,
         shift=0 * ones,
         rounding=Rounding.HALF_UP,
-        clip=full,
-        stride=(1, 1),
-        padding=(0, 0),
-        dilation=(1, 1),
-        pooling=Pooling(shape=out_shape[1:]),
+        clip=clip,
     )
 
 
-def _pooling(layer: MaxPool | AveragePool, shape: Shape) -> Pooling:
-    kind = Pool.MAX if isinstance(layer, MaxPool) else Pool.AVERAGE
-    pooling = Pooling(
-        kind=kind,
-        kernel=layer.kernel,
-        stride=layer.stride,
-        padding=(layer.padding[0], layer.padding[1]),
-        shape=shape[1:],
-    )
-    if isinstance(layer, AveragePool):
-        pooling = replace(
-            pooling,
-            scale=int(layer.scale),
-            shift=int(layer.shift),
-            rounding=layer.rounding,
-            origin=int(layer.origin),
-        )
-    return pooling
+def outputs_met(stage: Stage, axis: int) -> BoolArray:
+    """Whether the input position on an axis meets an output through a kernel position.
 
-
-def _flat(layer: Layer) -> bool:
-    """Whether the layer takes a map as the vector of its values."""
-    return isinstance(layer, Linear | Flatten)
-
-
-def stages_of(
-    network: CompressedNetwork, activation_bits: int, *, keep_layers: bool = False
-) -> tuple[list[Stage], dict[str, str]]:
-    """Split a network into stages.
-
-    Parameters
-    ----------
-    network
-        The network, its codebooks as the multiplier sees them.
-    activation_bits
-        Width of an activation; an identity convolution clips to its range.
-    keep_layers
-        Pooling is not merged into the convolution before it, so that every layer is stored.
-
-    Returns
-    -------
-    stages, aliases
-        The stages in order, and for each flatten layer the stored value that it is a view of.
+    Shape (input positions, kernel positions).
     """
-    shapes = {"input": network.input_shape, **network.shapes()}
-    readers: dict[str, int] = {}
-    for layer in network.layers:
-        for name in layer.inputs:
-            readers[name] = readers.get(name, 0) + 1
-    aliases: dict[str, str] = {}
-    stages: list[Stage] = []
-    full = (-(1 << activation_bits - 1), (1 << activation_bits - 1) - 1)
+    size, kernel = stage.in_shape[axis + 1], stage.kernel[axis]
+    padded = np.arange(size)[:, None] + stage.padding[axis]
+    offset = padded - np.arange(kernel)[None, :] * stage.dilation[axis]
+    output = offset // stage.stride[axis]
+    inside = (output >= 0) & (output < stage.out_shape[axis + 1])
+    return np.asarray((offset % stage.stride[axis] == 0) & inside)
 
-    for layer in network.layers:
-        view = layer.inputs[0]
-        source = aliases.get(view, view)
-        if source != view and shapes[source] != shapes[view] and not _flat(layer):
-            # A layer that minds the shape: the map is flattened in earnest.
-            flatten = network.layer(view)
-            stages.append(_identity(flatten, source, shapes[source], shapes[view], full))
-            del aliases[view]
-            source = view
-        in_shape, out_shape = shapes[source], shapes[layer.name]
-        if isinstance(layer, Flatten):
-            aliases[layer.name] = source
-            continue
-        if isinstance(layer, MaxPool | AveragePool):
-            pooling = _pooling(layer, out_shape)
-            last = stages[-1] if stages else None
-            merged = last is not None and last.result == source and readers[source] == 1
-            merged = merged and last is not None and last.pooling.kind is Pool.NONE
-            if merged and last is not None and not keep_layers:
-                stages[-1] = replace(
-                    last, result=layer.name, result_shape=out_shape, pooling=pooling
-                )
-                continue
-            stage = _identity(layer, source, in_shape, in_shape, full)
-            stages.append(replace(stage, result_shape=out_shape, pooling=pooling))
-            continue
-        if isinstance(layer, Linear):
-            weights = layer.weights.astype(np.int64).reshape(-1, *in_shape)
-            present = np.ones(weights.shape, bool)
-            geometry = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
-        elif isinstance(layer, Convolution):
-            weights, present = _expand_groups(layer)
-            geometry = {
-                "stride": layer.stride,
-                "padding": (layer.padding[0], layer.padding[1]),
-                "dilation": layer.dilation,
-            }
-        else:
-            raise ValueError(f"layer {layer.name}: no stage for {type(layer).__name__}")
-        stages.append(
-            Stage(
-                name=layer.name,
-                source=source,
-                result=layer.name,
-                in_shape=in_shape,
-                out_shape=out_shape,
-                result_shape=out_shape,
-                weights=weights,
-                present=present,
-                codebook=np.asarray(layer.codebook, np.int64),
-                bias=np.asarray(layer.bias, np.int64),
-                scale=np.asarray(layer.scale, np.int64),
-                shift=np.asarray(layer.shift, np.int64),
-                rounding=layer.rounding,
-                clip=layer.clip,
-                pooling=Pooling(shape=out_shape[1:]),
-                **geometry,
-            )
-        )
-    return stages, aliases
+
+def _ranges(stage: Stage, axis: int) -> tuple[IntArray, BoolArray]:
+    """For each input position: how many kernel groups of its phase are valid; are they all."""
+    size = stage.in_shape[axis + 1]
+    groups = stage.phase_shape[axis]
+    at = (np.arange(size) + stage.padding[axis]) // stage.stride[axis]
+    low = np.maximum(0, at - stage.out_shape[axis + 1] + 1)
+    high = np.minimum(groups - 1, at)
+    valid = np.maximum(0, high - low + 1)
+    return valid, np.asarray(valid == groups)
+
+
+def token_pieces(stage: Stage) -> IntArray:
+    """Tokens that an activation makes at each position, shape (height, width)."""
+    rows, _ = _ranges(stage, 0)
+    columns, whole = _ranges(stage, 1)
+    pieces = np.where(whole[None, :], np.minimum(rows, 1)[:, None], rows[:, None])
+    return np.asarray(pieces * (columns > 0))

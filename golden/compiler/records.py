@@ -1,0 +1,262 @@
+"""Records: the program's loads and runs, with the weight streams that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.codes.weights import ColumnStream, encode_column
+from thresher.golden.compiler.layout import Layout, StoredMap
+from thresher.golden.compiler.passes import Pass
+from thresher.golden.config import Config, Skip
+from thresher.golden.descriptors import (
+    COUNTERS,
+    LOAD,
+    LOAD_LANE,
+    RUN,
+    RUN_LANE,
+    RUN_SEGMENT,
+    Kind,
+    Pool,
+)
+from thresher.golden.multipliers import encode
+
+__all__ = ["ProgramWriter"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def _column_streams(part: Pass, config: Config, lookup: IntArray | None) -> list[bytes]:
+    stage = part.stage
+    codes = encode(stage.codebook, config.multiplier, config.weight_bits)
+    ends = np.cumsum(part.tap_counts(config.lanes).T.ravel())  # taps lie by column, then by row
+    elements = [
+        slice(end - size, end) for end, size in zip(ends, np.diff(ends, prepend=0), strict=True)
+    ]
+    streams = []
+    for column, outputs in enumerate(part.columns):
+        rows = []
+        for row in range(config.lanes):
+            mine = elements[column * config.lanes + row]
+            rows.append((part.groups[row], part.position[mine], part.taps.index[mine]))
+        streams.append(
+            encode_column(
+                ColumnStream(
+                    bias=stage.bias[outputs],
+                    scale=stage.scale[outputs],
+                    shift=stage.shift[outputs],
+                    codebook=codes,
+                    rows=rows,
+                    **({} if lookup is None else {"lookup": lookup}),
+                ),
+                config,
+            )
+        )
+    return streams
+
+
+class _Rings:
+    """Stores that passes fill one after another; says which runs must be finished for a load."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.ends = [np.zeros(config.multipliers + 2, np.int64)]
+        self.depths = np.array(
+            [config.tap_depth] * config.multipliers + [config.group_depth, config.channel_depth]
+        )
+        self.table: IntArray | None = None  # that the columns hold
+        self.looked_up = 0  # runs up to the last that looks up
+
+    def add(self, part: Pass) -> tuple[int, int, int, IntArray | None]:
+        """Return (runs needed, group_base, channel_base, table to load) of the next pass."""
+        start = self.ends[-1]
+        sizes = [*part.tap_counts(self.config.lanes).ravel(), max(part.groups) + 1, part.channels]
+        end = start + np.array(sizes)
+        needs = 0
+        while np.any(end - self.ends[needs] > self.depths):
+            needs += 1
+        self.ends.append(end)
+        table = part.stage.lookup
+        if table is not None:
+            if self.table is not None and np.array_equal(table, self.table):
+                table = None
+            else:
+                self.table, needs = table, max(needs, self.looked_up)
+            self.looked_up = len(self.ends) - 1
+        *_, group, channel = start.tolist()
+        bases = group % self.config.group_depth, channel % self.config.channel_depth
+        return needs, *bases, table
+
+
+def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
+    stage, pooling, addition = part.stage, part.stage.pooling, part.stage.addition
+    phase_height, phase_width = stage.phase_shape
+    values = {
+        "kind": Kind.RUN,
+        "send_zeros": not skip.skips_activations,
+        "gate": skip is Skip.GATE,
+        "lookup": stage.lookup is not None,
+        "add": addition is not None,
+        "scale_operand": 0,
+        "height": stage.in_shape[1],
+        "width": stage.in_shape[2],
+        "out_height": stage.out_shape[1],
+        "out_width": stage.out_shape[2],
+        "ring_rows": part.ring_rows,
+        "stride_y": stage.stride[0],
+        "stride_x": stage.stride[1],
+        "pad_y": stage.padding[0],
+        "pad_x": stage.padding[1],
+        "kernel_height": phase_height,
+        "kernel_width": phase_width,
+        "channels": part.channels,
+        "row_size": part.row_size,
+        "map_size": stage.out_shape[1] * part.row_size % config.accumulator_depth,
+        "extent_y": stage.extent[0],
+        "channel_groups": stage.channel_groups,
+        "phase_groups": phase_height * phase_width,
+        "clip_low": stage.clip[0],
+        "clip_high": stage.clip[1],
+        "rounding": stage.rounding,
+        "pool": pooling.kind,
+        "pool_pad_y": pooling.padding[0],
+        "pool_pad_x": pooling.padding[1],
+        "pool_height": pooling.kernel[0],
+        "pool_width": pooling.kernel[1],
+        "pool_stride_y": pooling.stride[0],
+        "pool_stride_x": pooling.stride[1],
+        "pooled_height": stage.result_shape[1],
+        "pooled_width": stage.result_shape[2],
+        "pool_scale": pooling.scale,
+        "pool_shift": pooling.shift,
+        "pool_rounding": pooling.rounding,
+        "pool_low": -(1 << config.activation_bits - 1),
+        "pool_high": (1 << config.activation_bits - 1) - 1,
+        "pool_origin": pooling.origin,
+        "pool_offset": pooling.origin * pooling.kernel[0] * pooling.kernel[1],
+        "operand_scale": 0,
+        "operand_shift": 0,
+    }
+    if addition is not None:
+        layer = addition.layer
+        values |= {
+            "scale_operand": addition.scale_operand,
+            "pool_scale": layer.scale,
+            "pool_shift": layer.shift,
+            "pool_rounding": layer.rounding,
+            "pool_low": layer.clip[0],
+            "pool_high": layer.clip[1],
+            "operand_scale": layer.operand_scale,
+            "operand_shift": layer.operand_shift,
+        }
+    return values
+
+
+class ProgramWriter:
+    """Records of the program, in order, with what they refer to laid out in memory."""
+
+    def __init__(self, config: Config, layout: Layout, skip: Skip, inputs: int) -> None:
+        self.config, self.layout, self.skip, self.inputs = config, layout, skip, inputs
+        self.rings = _Rings(config)
+        self.loads: list[list[int]] = []
+        self.needs: list[int] = []
+        self.runs: list[list[int]] = []
+        self.weight_bytes = 0
+        self.counter_addresses: list[int] = []
+
+    def add(self, part: Pass, maps: Mapping[str, StoredMap], segment: int) -> None:
+        """Add load and run of a pass that writes that segment of its stage's result."""
+        needs, group_base, channel_base, table = self.rings.add(part)
+        bases = {"group_base": group_base, "channel_base": channel_base}
+        streams = _column_streams(part, self.config, table)
+        self.needs.append(needs)
+        self._add_load(part, bases, streams)
+        self._add_run(part, bases, maps, segment)
+
+    def _add_load(self, part: Pass, bases: Mapping[str, int], streams: Sequence[bytes]) -> None:
+        number = len(self.loads)
+        phase_height, phase_width = part.stage.phase_shape
+        words = LOAD.pack(
+            {
+                "kind": Kind.LOAD,
+                "needs": self.needs[number],
+                "layer": number,
+                "channels": part.channels,
+                "row_size": part.row_size,
+                "kernel_height": phase_height,
+                "kernel_width": phase_width,
+                **bases,
+            }
+        )
+        size = self.config.port_bits // 8
+        for column, stream in enumerate(streams):
+            address = self.layout.put_bytes(stream)
+            self.weight_bytes += len(stream)
+            words += LOAD_LANE.pack(
+                {
+                    "address": address,
+                    "channels": part.columns[column].size,
+                    "words": -(-len(stream) // size),
+                }
+            )
+        self.loads.append(words)
+
+    def _add_run(
+        self, part: Pass, bases: Mapping[str, int], maps: Mapping[str, StoredMap], segment: int
+    ) -> None:
+        number = len(self.runs)
+        counters = self.layout.reserve(len(COUNTERS))
+        self.counter_addresses.append(counters)
+        result = maps[part.stage.result]
+        words = RUN.pack(
+            {
+                **_run_values(part, self.config, self.skip),
+                **bases,
+                "needs": number + 1,
+                "layer": number,
+                "maps": self.inputs,
+                "counters": counters,
+                "out_pitch": result.pitches[segment],
+            }
+        )
+        for lane in range(self.config.lanes):
+            streams = part.reading.of(lane)
+            words += RUN_LANE.pack(
+                {
+                    "segments": len(streams),
+                    "channels": part.columns[lane].size,
+                    "out_address": result.addresses[segment][lane],
+                }
+            )
+            for stream in streams:
+                words += _segment(maps[stream.map], stream.segment, stream.number)
+            if part.operand is not None:
+                name, at = part.operand
+                words += _segment(maps[name], at, lane)
+        self.runs.append(words)
+
+    def words(self) -> list[int]:
+        """All records: each load one run ahead, if its place in the stores is free by then."""
+        order: list[int] = []
+        placed = 0
+        for run, words in enumerate(self.runs):
+            for number in range(placed, min(run + 2, len(self.loads))):
+                needs = self.needs[number]
+                if number > run and needs > run:
+                    break
+                order += self.loads[number]
+                placed = number + 1
+            order += words
+        return [*order, Kind.END]
+
+
+def _segment(stored: StoredMap, segment: int, number: int) -> list[int]:
+    return RUN_SEGMENT.pack(
+        {
+            "address": stored.addresses[segment][number],
+            "channels": stored.segments[segment][number].size,
+            "pitch": stored.pitches[segment],
+        }
+    )
