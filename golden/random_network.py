@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
 from thresher.golden.network import (
+    Add,
     AveragePool,
+    ChannelShuffle,
     CompressedNetwork,
+    Concat,
     Convolution,
     Flatten,
     Layer,
     Linear,
+    Lookup,
     MaxPool,
     Range,
     Shape,
@@ -23,13 +27,19 @@ from thresher.golden.network import (
     accumulator_bound,
 )
 
-__all__ = ["random_inputs", "random_network"]
+__all__ = ["random_graph", "random_inputs", "random_network"]
 
 Int64Array = npt.NDArray[np.int64]
 Kinds = tuple[str, ...]
+_Weighted = TypeVar("_Weighted", bound=WeightedLayer)
 
 _KINDS: Kinds = ("convolution", "convolution", "linear", "max", "average", "flatten")
 _RANGES: tuple[Range, ...] = ((0, 255), (-256, 255), (-128, 127), (0, 15), (-256, 0), (-40, 90))
+_GRAPH_KINDS: Kinds = (
+    *("convolution", "convolution", "convolution", "linear", "max", "average", "flatten"),
+    *("add", "add", "concat", "concat", "shuffle", "lookup"),
+)
+_WIDEST: Range = (-256, 255)
 _DENSITIES = (0.0, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0)
 
 
@@ -91,7 +101,7 @@ def random_network(
             case "linear":
                 layer = _scaled(rng, _linear(rng, place, shape, channels, weight_bits), values)
             case "max" | "average":
-                layer = _pool(rng, place, shape, kind)
+                layer = _pool(rng, place, shape, kind, values)
             case "flatten":
                 layer = Flatten(name=name, inputs=(source,))
             case _:
@@ -102,6 +112,172 @@ def random_network(
     return CompressedNetwork(
         name="random", input_shape=input_shape, input_range=input_range, layers=tuple(chain)
     )
+
+
+def random_graph(
+    rng: np.random.Generator,
+    *,
+    layers: int | None = None,
+    channels: int = 6,
+    size: int = 8,
+    weight_bits: int = 8,
+    kinds: Kinds = _GRAPH_KINDS,
+) -> CompressedNetwork:
+    """Return a random network whose layers read any values before them.
+
+    Parameters
+    ----------
+    rng, channels, size, weight_bits
+        As for :func:`random_network`; concatenations have up to three times as many channels.
+    layers
+        Number of layers, 3 to 9 at random if None.
+    kinds
+        Kinds to draw from: those of :func:`random_network`, add, concat, shuffle, lookup. Where
+        nothing fits an addition or concatenation, a convolution makes what does.
+
+    Examples
+    --------
+    >>> network = random_graph(np.random.default_rng(1), layers=6)
+    >>> len(network.layers)
+    6
+    """
+    input_shape = (
+        int(rng.integers(1, channels + 1)),
+        int(rng.integers(1, size + 1)),
+        int(rng.integers(1, size + 1)),
+    )
+    graph = _Graph(rng, channels, weight_bits)
+    graph.shapes["input"] = input_shape
+    graph.ranges["input"] = input_range = _RANGES[rng.integers(len(_RANGES))]
+    count = int(rng.integers(3, 10)) if layers is None else layers
+    while len(graph.layers) < count:
+        graph.grow(str(rng.choice(kinds)))
+    return CompressedNetwork(
+        name="random",
+        input_shape=input_shape,
+        input_range=input_range,
+        layers=tuple(graph.layers[:count]),
+    )
+
+
+class _Graph:
+    """Layers as they are drawn, with the shapes and ranges of their outputs."""
+
+    def __init__(self, rng: np.random.Generator, channels: int, weight_bits: int) -> None:
+        self.rng, self.channels, self.weight_bits = rng, channels, weight_bits
+        self.layers: list[Layer] = []
+        self.shapes: dict[str, Shape] = {}
+        self.ranges: dict[str, Range] = {}
+
+    def grow(self, kind: str) -> None:
+        """Add a layer of that kind."""
+        rng = self.rng
+        source = self._source(list(self.shapes))
+        shape, values = self.shapes[source], self.ranges[source]
+        place: dict[str, Any] = {"name": f"{kind}{len(self.layers) + 1}", "inputs": (source,)}
+        match kind:
+            case "add":
+                self._add(source)
+            case "concat":
+                self._concat(source)
+            case "convolution":
+                layer = _convolution(rng, place, shape, self.channels, self.weight_bits)
+                self._put(_scaled(rng, layer, values))
+            case "linear":
+                layer_ = _linear(rng, place, shape, self.channels, self.weight_bits)
+                self._put(_scaled(rng, layer_, values))
+            case "max" | "average":
+                self._put(_pool(rng, place, shape, kind, values))
+            case "flatten" if np.prod(shape) <= 8 * self.channels:
+                self._put(Flatten(**place))
+            case "shuffle":
+                order = rng.permutation(shape[0])
+                if rng.random() < 0.5:  # a split
+                    order = order[: int(rng.integers(1, shape[0] + 1))]
+                if rng.random() < 0.3:
+                    order = np.sort(order)
+                self._put(ChannelShuffle(**place, order=tuple(order.tolist())))
+            case "lookup":
+                low, high = values
+                table = rng.integers(*_WIDEST, size=high - low + 1, endpoint=True)
+                if rng.random() < 0.5:
+                    table = np.sort(table)
+                self._put(Lookup(**place, first=low, table=table))
+            case _:
+                pass
+
+    def _put(self, layer: Layer) -> None:
+        self.layers.append(layer)
+        self.shapes[layer.name] = layer.output_shape(*(self.shapes[name] for name in layer.inputs))
+        self.ranges[layer.name] = layer.output_range(*(self.ranges[name] for name in layer.inputs))
+
+    def _source(self, names: list[str]) -> str:
+        """Return one of them, a late one more often."""
+        return names[-1 - int(len(names) * self.rng.random() ** 2)]
+
+    def _partner(self, source: str, shape: Shape, like: Convolution | None = None) -> Convolution:
+        """Add a convolution of the source that has that shape; requantised like another, if any."""
+        side = int(self.rng.choice([1, 3]))
+        around = side // 2
+        taps = (shape[0], self.shapes[source][0], side, side)
+        layer = _scaled(
+            self.rng,
+            Convolution(
+                **_weights(self.rng, taps, self.weight_bits),
+                **_constants(self.rng, shape[0]),
+                name=f"convolution{len(self.layers) + 1}",
+                inputs=(source,),
+                padding=(around, around, around, around),
+            ),
+            self.ranges[source],
+        )
+        if like is not None:
+            layer = replace(layer, clip=like.clip, rounding=like.rounding)
+        self._put(layer)
+        return layer
+
+    def _add(self, source: str) -> None:
+        rng, shape = self.rng, self.shapes[source]
+        others = [name for name, known in self.shapes.items() if known == shape and name != source]
+        if rng.random() < 0.1:
+            other = source
+        elif others and rng.random() < 0.6:
+            other = self._source(others)
+        else:
+            other = self._partner(source, shape).name
+        inputs = (source, other) if rng.random() < 0.5 else (other, source)
+        operand_shift = int(rng.integers(0, 40))
+        operand_scale = int(min((1 << 31) - 1, (1 << operand_shift) * 2.0 ** -rng.uniform(0, 4)))
+        clip = _RANGES[rng.integers(len(_RANGES))]
+        typical = sum(max(map(abs, self.ranges[name])) for name in inputs) * 2.0**19
+        ratio = max(map(abs, clip)) / max(1.0, typical) * 2.0 ** rng.uniform(-1, 1.5)
+        bits = int(rng.choice([1, 8, 24, 31]))
+        shift = int(np.clip(bits - 1 - np.floor(np.log2(ratio)), 0, 63))
+        self._put(
+            Add(
+                name=f"add{len(self.layers) + 1}",
+                inputs=inputs,
+                operand_scale=max(1, operand_scale),
+                operand_shift=operand_shift,
+                scale=max(1, min((1 << 31) - 1, int(ratio * 2.0**shift))),
+                shift=shift,
+                rounding=Rounding(int(rng.integers(len(Rounding)))),
+                clip=clip,
+            )
+        )
+
+    def _concat(self, source: str) -> None:
+        rng, shape = self.rng, self.shapes[source]
+        alike = [name for name, known in self.shapes.items() if known[1:] == shape[1:]]
+        inputs = [source, *(self._source(alike) for _ in range(int(rng.integers(1, 3))))]
+        if rng.random() < 0.5:  # siblings, as in a fire module
+            outs = rng.integers(1, self.channels + 1, size=2).tolist()
+            one = self._partner(source, (outs[0], *shape[1:]))
+            inputs = [one.name, self._partner(source, (outs[1], *shape[1:]), like=one).name]
+        if sum(self.shapes[name][0] for name in inputs) > 3 * self.channels:
+            return
+        rng.shuffle(inputs)
+        self._put(Concat(name=f"concat{len(self.layers) + 1}", inputs=tuple(inputs)))
 
 
 def random_inputs(rng: np.random.Generator, network: CompressedNetwork, count: int) -> Int64Array:
@@ -140,7 +316,7 @@ def _constants(rng: np.random.Generator, out: int) -> dict[str, Any]:
     }
 
 
-def _scaled(rng: np.random.Generator, layer: WeightedLayer, values: Range) -> WeightedLayer:
+def _scaled(rng: np.random.Generator, layer: _Weighted, values: Range) -> _Weighted:
     """Return the layer with scales for which typical sums fill the clip range."""
     typical = max(1.0, max(map(abs, accumulator_bound(layer, values))) ** 0.75)
     ratio = max(map(abs, layer.clip)) / typical * 2.0 ** rng.uniform(-1, 2, layer.out_channels)
@@ -196,7 +372,7 @@ def _linear(
 
 
 def _pool(
-    rng: np.random.Generator, place: dict[str, Any], shape: Shape, kind: str
+    rng: np.random.Generator, place: dict[str, Any], shape: Shape, kind: str, values: Range
 ) -> MaxPool | AveragePool:
     kernel, stride, padding = [], [], []
     for length in shape[1:]:
@@ -213,7 +389,7 @@ def _pool(
     if kind == "max":
         return MaxPool(**place, kernel=windows, stride=strides, padding=around)
     shift = int(rng.integers(8, 24))
-    return AveragePool(
+    layer = AveragePool(
         **place,
         kernel=windows,
         stride=strides,
@@ -222,5 +398,10 @@ def _pool(
         scale=(1 << shift) // (windows[0] * windows[1]),
         shift=shift,
         rounding=Rounding(int(rng.integers(len(Rounding)))),
-        origin=int(rng.choice([0, 0, -128, 3])),
     )
+    if rng.random() < 0.4:
+        moved = replace(layer, origin=int(rng.integers(*_WIDEST)))
+        low, high = moved.output_range(values)
+        if _WIDEST[0] <= low and high <= _WIDEST[1]:
+            return moved
+    return layer

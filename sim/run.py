@@ -131,7 +131,7 @@ def simulate(
     """Run ``network`` on ``inputs``.
 
     Lookup, pooling and addition are merged into the convolution before them, whose own output then
-    never reaches memory. So that every layer is compared all the same, a second run stores each layer.
+    never reaches memory. So that every layer is compared all the same, a second run stores each.
 
     Parameters
     ----------

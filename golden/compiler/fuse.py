@@ -34,9 +34,7 @@ def fused(one: Stage, other: Stage) -> Stage | None:
     moved = _moved(small, big) if alike else None
     if moved is None:
         return None
-    codebook, index = np.unique(
-        np.concatenate([one.codebook, other.codebook]), return_inverse=True
-    )
+    codebook, index = np.unique(np.concatenate([one.codebook, other.codebook]), return_inverse=True)
     if codebook.size > _ENTRIES:
         return None
     first, second = (moved, other) if small is one else (one, moved)
@@ -65,10 +63,14 @@ def fused(one: Stage, other: Stage) -> Stage | None:
 
 
 def _same_source(one: View, other: View) -> bool:
-    return one.shape == other.shape and len(one.parts) == len(other.parts) and all(
-        name == name_other and np.array_equal(channels, channels_other)
-        for (name, channels), (name_other, channels_other) in zip(
-            one.parts, other.parts, strict=True
+    return (
+        one.shape == other.shape
+        and len(one.parts) == len(other.parts)
+        and all(
+            name == name_other and np.array_equal(channels, channels_other)
+            for (name, channels), (name_other, channels_other) in zip(
+                one.parts, other.parts, strict=True
+            )
         )
     )
 

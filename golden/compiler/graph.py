@@ -196,14 +196,11 @@ class _Builder:
         out_shape = self.shapes[layer.name]
         if isinstance(layer, Convolution):
             taps, kernel = Taps.of(layer.weights, layer.groups), layer.kernel
-            geometry = {
-                "stride": layer.stride,
-                "padding": (layer.padding[0], layer.padding[1]),
-                "dilation": layer.dilation,
-            }
+            stride, dilation = layer.stride, layer.dilation
+            padding = (layer.padding[0], layer.padding[1])
         else:
-            weights = layer.weights.reshape(-1, *view.shape)
-            taps, kernel, geometry = Taps.of(weights), view.shape[1:], {}
+            taps, kernel = Taps.of(layer.weights.reshape(-1, *view.shape)), view.shape[1:]
+            stride, dilation, padding = (1, 1), (1, 1), (0, 0)
         self._store(
             Stage(
                 name=layer.name,
@@ -221,7 +218,9 @@ class _Builder:
                 shift=np.asarray(layer.shift, np.int64),
                 rounding=layer.rounding,
                 clip=layer.clip,
-                **geometry,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
             )
         )
         self.views[layer.name] = View.whole(layer.name, out_shape)
@@ -255,9 +254,7 @@ class _Builder:
             which, ready = 0, None
         plain, other = layer.inputs[which], layer.inputs[1 - which]
         operand = self._whole_maps(layer, other, views[1 - which])
-        addition = Addition(
-            layer=layer, operand=operand, scale_operand=which == 0, plain=plain
-        )
+        addition = Addition(layer=layer, operand=operand, scale_operand=which == 0, plain=plain)
         if ready is None:
             self._store(replace(self._behind_identity(layer, views[which]), addition=addition))
             return
@@ -306,9 +303,7 @@ class _Builder:
             return all(self._read_once(source) for source in layer.inputs)
         return True
 
-    def _merge(
-        self, layer: Layer, ready: list[Stage], change: Callable[[Stage], Stage]
-    ) -> None:
+    def _merge(self, layer: Layer, ready: list[Stage], change: Callable[[Stage], Stage]) -> None:
         self._merge_into(layer, layer.inputs[0], ready, change)
 
     def _merge_into(

@@ -153,9 +153,7 @@ def store_input(values: IntArray, segments: Segments, layout: Layout) -> StoredM
     )
 
 
-def store_result(
-    stage: Stage, passes: Sequence[Pass], inputs: int, layout: Layout
-) -> StoredMap:
+def store_result(stage: Stage, passes: Sequence[Pass], inputs: int, layout: Layout) -> StoredMap:
     """Leave room for what a stage stores: a header a row, and every pair holding one value."""
     _, height, width = stage.result_shape
     addresses, pitches = [], []

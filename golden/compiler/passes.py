@@ -9,11 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.compiler.reading import Reading, deal, shares
-from thresher.golden.compiler.stages import Stage, Taps
+from thresher.golden.compiler.stages import Stage, Taps, Work
 from thresher.golden.config import Config
 from thresher.golden.descriptors import Pool
 
-__all__ = ["FitError", "Limits", "OperandSegment", "Pass", "cut_into_passes", "fixed_passes", "limits_of", "pass_of"]
+__all__ = [
+    "FitError",
+    "Limits",
+    "OperandSegment",
+    "Pass",
+    "cut_into_passes",
+    "fixed_passes",
+    "limits_of",
+    "pass_of",
+]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -151,18 +160,16 @@ def _check_reading(stage: Stage, reading: Reading, config: Config) -> None:
         )
 
 
-def _rows_of(
-    stage: Stage, reading: Reading, taps: Taps, column: IntArray, cost: FloatArray, lanes: int
-) -> IntArray:
+def _rows_of(stage: Stage, reading: Reading, work: Work, column: IntArray, lanes: int) -> IntArray:
     """Deal the taps, which are sorted by input channel, to the lanes that read their channels."""
     blocks = list(reading.blocks)
-    block = reading.block_of(stage.in_shape[0])[taps.channel]
+    block = reading.block_of(stage.in_shape[0])[work.taps.channel]
     if all(len(readers) == 1 for readers in blocks):
         return np.array([readers[0] for readers in blocks], np.int64)[block]
-    work = np.bincount(block * lanes + column, cost, len(blocks) * lanes).reshape(-1, lanes)
-    taken = shares(work, blocks, lanes)
     rows = np.zeros(column.size, np.int64)
     cell = block * lanes + column
+    by_cell = np.asarray(np.bincount(cell, work.cost, len(blocks) * lanes), np.float64)
+    taken = shares(by_cell.reshape(-1, lanes), blocks, lanes)
     order = np.argsort(cell, kind="stable")
     ends = np.cumsum(np.bincount(cell, minlength=len(blocks) * lanes))
     for number, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
@@ -175,8 +182,7 @@ def _rows_of(
 
 def pass_of(
     stage: Stage,
-    taps: Taps,
-    cost: FloatArray,
+    work: Work,
     reading: Reading,
     columns: Sequence[IntArray],
     config: Config,
@@ -185,7 +191,7 @@ def pass_of(
 
     Parameters
     ----------
-    taps, cost
+    work
         Taps that are loaded, and the cycles that each takes.
     reading
         What each lane reads.
@@ -199,10 +205,10 @@ def pass_of(
     for number, outputs in enumerate(columns):
         column_of[outputs] = number
         n_of[outputs] = np.arange(outputs.size)
-    chosen = np.flatnonzero(column_of[taps.output] >= 0)
+    work = work.select(np.flatnonzero(column_of[work.taps.output] >= 0))
+    taps = work.taps
     (stride_y, stride_x), (dilation_y, dilation_x) = stage.stride, stage.dilation
     phase_height, phase_width = stage.phase_shape
-    taps = taps.select(chosen)
     ky, kx = taps.ky * dilation_y, taps.kx * dilation_x
     phase = (ky % stride_y) * stride_x + kx % stride_x
     group = phase * phase_height * phase_width + (ky // stride_y) * phase_width + kx // stride_x
@@ -212,9 +218,10 @@ def pass_of(
     places = reading.places(stage.in_shape[0])
     size = stage.channel_groups * channels
     order = np.argsort(places.max(axis=0)[taps.channel] * size + in_channel, kind="stable")
-    taps, chosen, in_channel = taps.select(order), chosen[order], in_channel[order]
+    work, in_channel = work.select(order), in_channel[order]
+    taps = work.taps
     column = column_of[taps.output]
-    rows = _rows_of(stage, reading, taps, column, cost[chosen], lanes)
+    rows = _rows_of(stage, reading, work, column, lanes)
     position = places[rows, taps.channel] * size + in_channel
     order = np.lexsort((position, rows, column))
     return Pass(
@@ -233,8 +240,7 @@ def pass_of(
 
 def cut_into_passes(
     stage: Stage,
-    taps: Taps,
-    cost: FloatArray,
+    work: Work,
     reading: Reading,
     columns: Sequence[IntArray],
     config: Config,
@@ -245,7 +251,7 @@ def cut_into_passes(
 
     Parameters
     ----------
-    stage, taps, cost, reading, columns
+    stage, work, reading, columns
         As for :func:`pass_of`.
     most
         Most channels a column, where others have to be cut alike.
@@ -265,8 +271,7 @@ def cut_into_passes(
         passes = [
             pass_of(
                 stage,
-                taps,
-                cost,
+                work,
                 reading,
                 [column[first : first + size] for column in columns],
                 config,
@@ -289,8 +294,7 @@ def cut_into_passes(
 
 def fixed_passes(
     stage: Stage,
-    taps: Taps,
-    cost: FloatArray,
+    work: Work,
     reading: Reading,
     segments: Sequence[OperandSegment],
     config: Config,
@@ -305,7 +309,7 @@ def fixed_passes(
     _check_reading(stage, reading, config)
     limits = limits_of(stage, config)
     passes = [
-        replace(pass_of(stage, taps, cost, reading, columns, config), operand=operand)
+        replace(pass_of(stage, work, reading, columns, config), operand=operand)
         for operand, columns in segments
     ]
     widest = max(part.channels for part in passes)

@@ -22,7 +22,7 @@ from thresher.golden.compiler.passes import (
     limits_of,
 )
 from thresher.golden.compiler.reading import Reading, Stream, readings, shares
-from thresher.golden.compiler.stages import Stage, Taps, outputs_met, token_pieces
+from thresher.golden.compiler.stages import Stage, Work, outputs_met, token_pieces
 from thresher.golden.compiler.views import Parts, View
 from thresher.golden.config import Config, Skip
 
@@ -52,9 +52,8 @@ class Plan:
 class _Costs:
     """What is known of a stage's work, in cycles an input."""
 
-    taps: Taps
-    cost: FloatArray  # of each tap
-    work: FloatArray  # (outputs, input channels)
+    work: Work
+    by_channel: FloatArray  # (outputs, input channels)
     pieces: int  # tokens of a channel that is nowhere zero
     positions: int  # of the input map
 
@@ -73,7 +72,11 @@ class Planner:
     """
 
     def __init__(
-        self, stages: Sequence[Stage], config: Config, skip: Skip, densities: Mapping[str, FloatArray]
+        self,
+        stages: Sequence[Stage],
+        config: Config,
+        skip: Skip,
+        densities: Mapping[str, FloatArray],
     ) -> None:
         self.stages = list(stages)
         self.config, self.skip, self.densities = config, skip, dict(densities)
@@ -176,11 +179,9 @@ class Planner:
                 ]
         return streams
 
-    def _plan(
-        self, stage: Stage, streams: list[Stream], made: Mapping[str, int] | None
-    ) -> Plan:
+    def _plan(self, stage: Stage, streams: list[Stream], made: Mapping[str, int] | None) -> Plan:
         costs = self.costs_of(stage)
-        by_channel = costs.work.sum(axis=0)
+        by_channel = costs.by_channel.sum(axis=0)
         stream_work = np.array([by_channel[stream.wanted].sum() for stream in streams])
         fixed = self._operand_segments(stage)
         others = None if fixed else self._others(stage, made or {stage.result: 0})
@@ -190,9 +191,7 @@ class Planner:
             if choices and self._least_cycles(stage, reading) > _BETTER * enough:
                 continue
             columns = (
-                _together(fixed)
-                if fixed
-                else self._columns(stage, reading, others, exchange=False)
+                _together(fixed) if fixed else self._columns(stage, reading, others, exchange=False)
             )
             cycles = self._cycles(stage, reading, columns, len(fixed))
             choices.append((cycles, reading))
@@ -207,14 +206,12 @@ class Planner:
             try:
                 if fixed:
                     columns = _together(fixed)
-                    passes = fixed_passes(
-                        stage, costs.taps, costs.cost, reading, fixed, self.config
-                    )
+                    passes = fixed_passes(stage, costs.work, reading, fixed, self.config)
                 else:
                     columns = self._columns(stage, reading, others, exchange=True)
                     most = self._most(stage, made or {stage.result: 0})
                     passes = cut_into_passes(
-                        stage, costs.taps, costs.cost, reading, columns, self.config, most=most
+                        stage, costs.work, reading, columns, self.config, most=most
                     )
             except FitError as found:
                 error = error or found
@@ -232,11 +229,10 @@ class Planner:
         cost = density[taps.channel] * met[0][taps.ky] * met[1][taps.kx]
         outputs, channels = stage.out_shape[0], stage.in_shape[0]
         cell = taps.output * channels + taps.channel
-        work = np.bincount(cell, cost, outputs * channels).reshape(outputs, channels)
+        by_channel = np.asarray(np.bincount(cell, cost, outputs * channels), np.float64)
         costs = _Costs(
-            taps=taps,
-            cost=cost,
-            work=work,
+            work=Work(taps, cost),
+            by_channel=by_channel.reshape(outputs, channels),
             pieces=int(token_pieces(stage).sum()),
             positions=stage.in_shape[1] * stage.in_shape[2],
         )
@@ -251,7 +247,7 @@ class Planner:
     def _columns(
         self, stage: Stage, reading: Reading, others: FloatArray | None, *, exchange: bool
     ) -> list[IntArray]:
-        work = self.costs_of(stage).work
+        work = self.costs_of(stage).by_channel
         blocks = list(reading.blocks)
         block_of = reading.block_of(stage.in_shape[0])
         by_block = np.zeros((work.shape[0], len(blocks)))
@@ -269,13 +265,13 @@ class Planner:
         lanes = config.lanes
         blocks = list(reading.blocks)
         block_of = reading.block_of(stage.in_shape[0])
-        by_column = np.stack([costs.work[column].sum(axis=0) for column in columns], axis=1)
+        by_column = np.stack([costs.by_channel[column].sum(axis=0) for column in columns], axis=1)
         work = np.zeros((len(blocks), lanes))
         np.add.at(work, block_of, by_column)
         fullest = float(shares(work, blocks, lanes).sum(axis=0).max())
         widest = max(column.size for column in columns)
         if not passes:
-            taps = fullest * costs.taps.output.size / max(1e-9, costs.cost.sum())
+            taps = fullest * costs.work.taps.output.size / max(1e-9, costs.work.cost.sum())
             most = limits_of(stage, config).channels
             passes = max(1, -(-widest // most))
             if taps > config.tap_depth:
@@ -352,7 +348,7 @@ class Planner:
                 limit = limits_of(other, config).channels
             except FitError:
                 continue
-            taps = self.costs_of(other).taps.output.size
+            taps = self.costs_of(other).work.taps.output.size
             each = taps / other.out_shape[0] / config.lanes  # of an element, for one output
             widest = -(-other.out_shape[0] // config.lanes)
             if each * widest > _FILL * config.tap_depth:
@@ -360,9 +356,7 @@ class Planner:
             most = limit if most is None else min(most, limit)
         return most
 
-    def _tied(
-        self, maps: Mapping[str, IntArray], channels: int
-    ) -> tuple[FloatArray, list[Stage]]:
+    def _tied(self, maps: Mapping[str, IntArray], channels: int) -> tuple[FloatArray, list[Stage]]:
         """Work on channels where they are read, and on those that are added to them.
 
         Parameters
@@ -381,12 +375,22 @@ class Planner:
         for stage in self.stages:
             if any(name in place_of for name in stage.source.maps):
                 kinds.append(
-                    _placed(stage.source.parts, place_of, self.costs_of(stage).work.sum(axis=0), channels)
+                    _placed(
+                        stage.source.parts,
+                        place_of,
+                        self.costs_of(stage).by_channel.sum(axis=0),
+                        channels,
+                    )
                 )
             operand = stage.addition.operand if stage.addition else None
             if operand is not None and any(name in place_of for name in operand.maps):
                 kinds.append(
-                    _placed(operand.parts, place_of, self.costs_of(stage).work.sum(axis=1), channels)
+                    _placed(
+                        operand.parts,
+                        place_of,
+                        self.costs_of(stage).by_channel.sum(axis=1),
+                        channels,
+                    )
                 )
                 tied.append(stage)
                 result = np.concatenate(

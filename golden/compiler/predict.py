@@ -97,9 +97,7 @@ def predict_counters(
             source = np.zeros((len(values["input"]), *stage.in_shape), np.int64)
             for stream in part.reading.streams:
                 wanted = stream.channels >= 0
-                source[:, stream.channels[wanted]] = contents(stream.map)[
-                    :, stream.stored[wanted]
-                ]
+                source[:, stream.channels[wanted]] = contents(stream.map)[:, stream.stored[wanted]]
             nonzero = source != 0
             sent = nonzero if skip.skips_activations else np.ones_like(nonzero)
             by_stream = [tokens(stage, stream) for stream in part.reading.streams]

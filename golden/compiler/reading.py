@@ -119,7 +119,9 @@ def readings(streams: Sequence[Stream], work: FloatArray, lanes: int) -> list[Re
     while times <= lanes:
         groups = lanes // times
         # Each column's stream stays in its lane, or in its lane's group.
-        own = [[n for n in numbers if streams[n].number // times == group] for group in range(groups)]
+        own = [
+            [n for n in numbers if streams[n].number // times == group] for group in range(groups)
+        ]
         if sum(map(len, own)) == len(streams):
             found.append([own[lane // times] for lane in range(lanes)])
         # The streams are shared out to the groups, the most work first.
@@ -131,7 +133,7 @@ def readings(streams: Sequence[Stream], work: FloatArray, lanes: int) -> list[Re
             loads[best] += work[number]
         found.append([sorted(dealt[lane // times]) for lane in range(lanes)])
         times *= 2
-    if 1 < lanes and len(streams) <= 4 * lanes and work.sum() > 0:
+    if lanes > 1 and len(streams) <= 4 * lanes and work.sum() > 0:
         # End to end, and cut into equal pieces: a lane reads what its piece touches.
         ends = np.cumsum(work) / work.sum() * lanes
         starts = np.concatenate([[0], ends[:-1]])

@@ -19,7 +19,6 @@ from thresher.golden.descriptors import (
     RUN_LANE,
     RUN_SEGMENT,
     Kind,
-    Pool,
 )
 from thresher.golden.multipliers import encode
 

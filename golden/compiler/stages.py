@@ -6,7 +6,7 @@ adding a stored operand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,16 @@ from thresher.golden.compiler.views import Parts, View
 from thresher.golden.descriptors import Pool, Rounding
 from thresher.golden.network import Add, AveragePool, MaxPool, Shape
 
-__all__ = ["Addition", "Pooling", "Stage", "Taps", "identity", "outputs_met", "token_pieces"]
+__all__ = [
+    "Addition",
+    "Pooling",
+    "Stage",
+    "Taps",
+    "Work",
+    "identity",
+    "outputs_met",
+    "token_pieces",
+]
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -44,6 +53,18 @@ class Taps:
         return Taps(*(array[chosen] for array in vars(self).values()))
 
 
+@dataclass(frozen=True)
+class Work:
+    """Taps that are loaded, and the cycles an input that each is estimated to take."""
+
+    taps: Taps
+    cost: npt.NDArray[np.float64]
+
+    def select(self, chosen: IntArray) -> Work:
+        """Return that of the chosen taps."""
+        return Work(self.taps.select(chosen), self.cost[chosen])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pooling:
     """Pooling behind a convolution; the shape is (height, width) of its result."""
@@ -61,17 +82,22 @@ class Pooling:
     @classmethod
     def of(cls, layer: MaxPool | AveragePool, shape: Shape) -> Pooling:
         """Return the pooling of a layer whose output has that shape."""
-        average = isinstance(layer, AveragePool)
-        return cls(
-            kind=Pool.AVERAGE if average else Pool.MAX,
+        windows = cls(
+            kind=Pool.MAX,
             kernel=layer.kernel,
             stride=layer.stride,
             padding=(layer.padding[0], layer.padding[1]),
             shape=shape[1:],
-            scale=int(layer.scale) if average else 1,
-            shift=int(layer.shift) if average else 0,
-            rounding=layer.rounding if average else Rounding.HALF_UP,
-            origin=int(layer.origin) if average else 0,
+        )
+        if not isinstance(layer, AveragePool):
+            return windows
+        return replace(
+            windows,
+            kind=Pool.AVERAGE,
+            scale=layer.scale,
+            shift=layer.shift,
+            rounding=layer.rounding,
+            origin=layer.origin,
         )
 
 
