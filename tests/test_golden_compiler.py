@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from program_records import program_records
 
 from thresher.golden.codes.weights import ColumnLoad, decode_column
-from thresher.golden.compiler import FitError, compile_network
+from thresher.golden.compiler import FitError, Program, compile_network
+from thresher.golden.compiler.plan import Planner
 from thresher.golden.config import Config, Skip
-from thresher.golden.descriptors import Kind
-from thresher.golden.network import CompressedNetwork
-from thresher.golden.random_network import random_inputs, random_network
+from thresher.golden.descriptors import Kind, Pool
+from thresher.golden.network import (
+    Add,
+    ChannelShuffle,
+    CompressedNetwork,
+    Concat,
+    Convolution,
+    Layer,
+    Lookup,
+    MaxPool,
+)
+from thresher.golden.random_network import random_graph, random_inputs, random_network
 
-SEEDS = range(6)
+SEEDS = range(12)
 
 
 def _network(seed: int) -> tuple[CompressedNetwork, np.ndarray]:
+    """Return a random chain or graph, with inputs."""
     rng = np.random.default_rng(seed)
-    network = random_network(rng)
+    network = random_graph(rng) if seed % 2 else random_network(rng)
     return network, random_inputs(rng, network, 2)
+
+
+def _convolution(
+    name: str, source: str, shape: tuple[int, ...], *, seed: int = 0, **fields: Any
+) -> Convolution:
+    """Return a dense convolution with weights of that shape."""
+    rng = np.random.default_rng(seed)
+    ones = np.ones(shape[0], np.int64)
+    return Convolution(
+        name=name,
+        inputs=(source,),
+        weights=rng.integers(4, size=shape, dtype=np.uint8),
+        codebook=np.array([-3, -1, 1, 2]),
+        bias=0 * ones,
+        scale=ones,
+        shift=4 * ones,
+        **fields,
+    )
+
+
+def _compiled(shape: tuple[int, int, int], *layers: Layer, config: Config | None = None) -> Program:
+    network = CompressedNetwork(
+        name="made", input_shape=shape, input_range=(0, 255), layers=tuple(layers)
+    )
+    inputs = random_inputs(np.random.default_rng(1), network, 1)
+    return compile_network(network, config or Config(lanes=8), inputs)
+
+
+def _add(name: str, *inputs: str) -> Add:
+    half = {"operand_scale": 1 << 29, "operand_shift": 30}
+    return Add(name=name, inputs=inputs, **half, scale=1 << 20, shift=40)
+
+
+def _balance(program: Program, layer: str) -> float:
+    """Return the mean over the greatest number of taps of an element."""
+    (counts,) = (part.tap_counts(8) for part in program.passes if part.stage.name == layer)
+    return float(counts.mean() / counts.max())
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -71,6 +121,126 @@ def test_predicted_useful_multiplications_are_those_of_inference(seed: int) -> N
     for name, counts in program.inference.counts.items():
         if counts.macs.dense:
             assert predicted[name] == counts.macs.both
+
+
+def test_taps_of_few_input_channels_are_shared_out_over_all_elements() -> None:
+    squeezenet = _convolution("first", "input", (96, 3, 7, 7), stride=(2, 2))
+    config = Config(lanes=8, accumulator_depth=1 << 14)
+    assert _balance(_compiled((3, 55, 55), squeezenet, config=config), "first") >= 0.95
+    one = _convolution("first", "input", (64, 1, 10, 4), stride=(2, 2), padding=(4, 1, 5, 1))
+    assert _balance(_compiled((1, 49, 10), one), "first") >= 0.95
+
+
+@pytest.mark.parametrize(("channels", "balance"), [(8, 0.2), (16, 0.25), (32, 0.5), (64, 0.85)])
+def test_depthwise_taps_are_spread_over_the_columns(channels: int, balance: float) -> None:
+    around = {"padding": (1, 1, 1, 1)}
+    program = _compiled(
+        (channels, 12, 12),
+        _convolution("before", "input", (channels, channels, 1, 1)),
+        _convolution("depthwise", "before", (channels, 1, 3, 3), groups=channels, **around),
+    )
+    assert _balance(program, "depthwise") >= balance
+
+
+def test_convolutions_of_one_source_run_as_one_stage() -> None:
+    program = _compiled(
+        (8, 12, 12),
+        _convolution("squeeze", "input", (16, 8, 1, 1)),
+        _convolution("one", "squeeze", (64, 16, 1, 1)),
+        _convolution("three", "squeeze", (64, 16, 3, 3), padding=(1, 1, 1, 1)),
+        Concat(name="fire", inputs=("one", "three")),
+        _convolution("after", "fire", (8, 128, 1, 1)),
+    )
+    assert [part.stage.name for part in program.passes] == ["squeeze", "one+three", "after"]
+    assert program.layers == ["squeeze", "one", "three", "fire", "after"]
+
+
+def test_pooling_goes_through_a_concatenation() -> None:
+    program = _compiled(
+        (8, 12, 12),
+        _convolution("one", "input", (16, 8, 1, 1)),
+        _convolution("three", "input", (16, 8, 3, 3), padding=(1, 1, 1, 1)),
+        Concat(name="both", inputs=("one", "three")),
+        MaxPool(name="pool", inputs=("both",), kernel=(2, 2), stride=(2, 2)),
+    )
+    assert {part.stage.pooling.kind for part in program.passes} == {Pool.MAX}
+    assert program.layers == ["pool"]
+
+
+def _adding(depth: int) -> Program:
+    return _compiled(
+        (8, 16, 16),
+        _convolution("first", "input", (24, 8, 1, 1)),
+        _convolution("second", "first", (24, 24, 3, 3), padding=(1, 1, 1, 1)),
+        _add("sum", "first", "second"),
+        config=Config(lanes=8, accumulator_depth=depth),
+    )
+
+
+@pytest.mark.parametrize(("depth", "passes"), [(1024, 1), (128, 2)])
+def test_an_addition_lies_as_its_operand(depth: int, passes: int) -> None:
+    program = _adding(depth)
+    assert [part.stage.result for part in program.passes] == ["first"] * passes + ["sum"] * passes
+    adding = program.passes[passes:]
+    assert [part.operand for part in adding] == [("first", n) for n in range(passes)]
+    for part, columns in zip(adding, program.maps["first"].segments, strict=True):
+        for mine, wanted in zip(part.columns, columns, strict=True):
+            np.testing.assert_array_equal(mine, wanted)
+
+
+def test_an_addition_that_does_not_fit_so_goes_behind_an_identity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Planner, "_most", lambda *_: None)
+    stages = [part.stage for part in _adding(128).passes]
+    assert [stage.result for stage in stages] == ["first", "second:plain", "second:plain", "sum"]
+    assert [stage.kernel for stage in stages] == [(1, 1), (3, 3), (3, 3), (1, 1)]
+
+
+def test_unwanted_streams_are_not_read() -> None:
+    program = _compiled(
+        (8, 6, 6),
+        _convolution("one", "input", (16, 8, 1, 1)),
+        _convolution("other", "input", (16, 8, 1, 1), seed=1),
+        Concat(name="both", inputs=("one", "other")),
+        ChannelShuffle(name="half", inputs=("both",), order=tuple(range(15, -1, -1))),
+        _convolution("last", "half", (8, 16, 3, 3)),
+    )
+    stored = next(iter(program.views["one"].maps))
+    wanted = set(program.views["one"].parts[0][1].tolist())
+    for stream in program.passes[-1].reading.streams:
+        assert stream.map == stored
+        assert wanted & set(stream.stored.tolist())
+
+
+def test_a_lookup_table_is_loaded_once_and_waits_for_the_last_run_that_looks_up() -> None:
+    tables = [np.arange(256), np.arange(256)[::-1]]
+    layers: list[Layer] = []
+    for number, table in enumerate((0, 0, 1, 0)):
+        source = layers[-1].name if layers else "input"
+        layers.append(_convolution(f"convolution{number}", source, (8, 8, 1, 1)))
+        source = layers[-1].name
+        layers.append(
+            Lookup(name=f"lookup{number}", inputs=(source,), first=0, table=tables[table])
+        )
+    program = _compiled((8, 4, 4), *layers, config=Config(lanes=4))
+    loads = [head for _, head, _ in program_records(program) if head["kind"] == Kind.LOAD]
+    runs = [head for _, head, _ in program_records(program) if head["kind"] == Kind.RUN]
+    assert [head["lookup"] for head in runs] == [1, 1, 1, 1]
+    assert [head["needs"] for head in loads] == [0, 0, 2, 3]
+    sizes = [
+        lanes[0]["words"] for _, head, lanes in program_records(program) if "words" in lanes[0]
+    ]
+    assert sizes[1] < min(sizes[0], sizes[2], sizes[3])
+
+
+def test_machines_without_a_part_refuse_what_needs_it() -> None:
+    convolution = _convolution("first", "input", (8, 8, 1, 1))
+    with pytest.raises(ValueError, match="layer sum adds and residual is 0"):
+        _compiled((8, 4, 4), convolution, _add("sum", "first", "input"), config=Config(residual=0))
+    lookup = Lookup(name="table", inputs=("first",), first=0, table=np.arange(256))
+    with pytest.raises(ValueError, match="layer table looks up"):
+        _compiled((8, 4, 4), convolution, lookup, config=Config(lookup=0))
 
 
 def test_a_network_too_big_says_which_store_is_short() -> None:

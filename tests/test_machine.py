@@ -14,7 +14,7 @@ from thresher.golden.compiler import compile_network
 from thresher.golden.config import Config, MultiplierKind, Skip
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork
-from thresher.golden.random_network import random_inputs, random_network
+from thresher.golden.random_network import random_graph, random_inputs, random_network
 from thresher.sim.compare import compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import run_machine
 from thresher.sim.run import simulate
@@ -81,10 +81,11 @@ def check(
 
 
 def check_random(config: Config, seed: int, **sizes: Any) -> None:
-    """Check a random network on random inputs, in a random mode, with a random memory."""
+    """Check a random chain or graph on random inputs, in a random mode, with a random memory."""
     rng = np.random.default_rng(seed)
+    draw = random_graph if seed % 2 else random_network
     while True:
-        network = random_network(rng, weight_bits=config.weight_bits, **sizes)
+        network = draw(rng, weight_bits=config.weight_bits, **sizes)
         inputs = random_inputs(rng, network, int(rng.integers(1, 4)))
         skip = list(Skip)[rng.integers(len(Skip))]
         keep = bool(rng.integers(2))

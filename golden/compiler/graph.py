@@ -169,17 +169,18 @@ class _Builder:
         if not view.flat:
             return view
         shape = self.shapes[name]
+        result = f"{name}:vector" if name in self.stages else name
         self._store(
             identity(
                 name=name,
                 source=replace(view, flat=False),
-                result=name,
+                result=result,
                 content=((name, np.arange(shape[0])),),
                 clip=self.full,
                 flatten=True,
             )
         )
-        self.views[name] = View.whole(name, shape)
+        self.views[name] = View.whole(result, shape)
         return self.views[name]
 
     def _concat(self, layer: Concat) -> None:

@@ -48,7 +48,7 @@ def _column_streams(part: Pass, config: Config, lookup: IntArray | None) -> list
                     shift=stage.shift[outputs],
                     codebook=codes,
                     rows=rows,
-                    **({} if lookup is None else {"lookup": lookup}),
+                    lookup=lookup,
                 ),
                 config,
             )
@@ -92,6 +92,8 @@ class _Rings:
 def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
     stage, pooling, addition = part.stage, part.stage.pooling, part.stage.addition
     phase_height, phase_width = stage.phase_shape
+    half = 1 << config.activation_bits - 1
+    low, high = pooling.clip or (-half, half - 1)
     values = {
         "kind": Kind.RUN,
         "send_zeros": not skip.skips_activations,
@@ -131,8 +133,8 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "pool_scale": pooling.scale,
         "pool_shift": pooling.shift,
         "pool_rounding": pooling.rounding,
-        "pool_low": -(1 << config.activation_bits - 1),
-        "pool_high": (1 << config.activation_bits - 1) - 1,
+        "pool_low": low,
+        "pool_high": high,
         "pool_origin": pooling.origin,
         "pool_offset": pooling.origin * pooling.kernel[0] * pooling.kernel[1],
         "operand_scale": 0,

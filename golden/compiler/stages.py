@@ -78,6 +78,7 @@ class Pooling:
     shift: int = 0
     rounding: Rounding = Rounding.HALF_UP
     origin: int = 0
+    clip: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, layer: MaxPool | AveragePool, shape: Shape) -> Pooling:
@@ -98,6 +99,7 @@ class Pooling:
             shift=layer.shift,
             rounding=layer.rounding,
             origin=layer.origin,
+            clip=layer.clip,
         )
 
 
