@@ -562,6 +562,20 @@ def test_padding_before_convolution_and_pooling(tmp_path: Path) -> None:
     assert network.shapes()[network.output] == (3, 5, 4)
 
 
+def test_a_padded_table_and_values_taken_twice(tmp_path: Path) -> None:
+    model = Model(1, 2, 6, 6)
+    pads = model.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    y = model.node("Tanh", model.node("Pad", model.both("x", 0.02), pads))
+    y = model.both(model.node("Conv", model.both(y, 0.01), model.weights(3, 2, 3, 3)), 0.03)
+    y = model.node("GlobalAveragePool", y)
+    y = model.node("Flatten", model.both(y, 0.0071))
+    y = model.node("Gather", y, model.constant(np.array([2, 0, 2])), axis=1)
+    half = model.constant(np.int8([[60, 3, 5], [-9, 40, 50]]))
+    w = model.dequantise(half, 0.01)
+    y = model.node("Gemm", y, w, transB=1)
+    check_read(tmp_path, model, model.quantise(y, 0.004), count=200)
+
+
 def test_an_input_with_channels_last_and_a_map_flattened_with_channels_last(
     tmp_path: Path,
 ) -> None:
@@ -918,6 +932,14 @@ def vector_as_a_map() -> tuple[Model, str]:
     return model, model.quantise(model.node("Conv", y, model.weights(2, 1, 3, 3)), 0.05)
 
 
+def function_of_padding() -> tuple[Model, str]:
+    model = Model(1, 2, 8, 8)
+    pads = model.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    y = model.node("Sigmoid", model.node("Pad", model.both("x", 0.02), pads))
+    y = model.node("Conv", model.both(y, 0.004, -128), model.weights(4, 2, 3, 3))
+    return model, model.quantise(y, 0.05)
+
+
 def softmax_within() -> tuple[Model, str]:
     model = Model(1, 8)
     y = model.both(model.node("Softmax", model.both("x", 0.02)), 0.004, -128)
@@ -993,6 +1015,7 @@ def two_different_inputs() -> tuple[Model, str]:
         (cut_windows, "its windows at the edge divide by fewer values"),
         (dilated_pool, "its dilations are (2, 2); pool without dilation"),
         (vector_as_a_map, "its input is no map of channels but (16, 1, 1) in another"),
+        (function_of_padding, "its input is padded with zeros, which become 0.5; pad its result"),
         (softmax_within, "it comes after a softmax, which the host takes"),
         (two_inputs, "it has 2 inputs ('x', 'z'); cut it to a model with one input"),
         (unknown_size, "axis 2 of the input has no fixed size ('height')"),

@@ -43,6 +43,7 @@ from thresher.golden.read.onnx_values import (
     Value,
     Weighted,
     Weights,
+    check_zero,
 )
 from thresher.golden.read.problems import Problems
 
@@ -170,6 +171,7 @@ class DenseLayers(Maps):
         self.placed(value, value.layer)
         with np.errstate(all="ignore"):
             wanted = np.asarray(value.function(_PROBES), np.float64)
+        check_zero(value.places, float(wanted[_PROBES.size // 2]))
         name = self.unique(f"{value.layer}/function")
         gain = (wanted[-1] - wanted[0]) / (_PROBES[-1] - _PROBES[0])
         offset = float(wanted[_PROBES.size // 2])

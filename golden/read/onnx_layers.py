@@ -38,6 +38,7 @@ from thresher.golden.read.onnx_values import (
     Tensor,
     Unknown,
     Weighted,
+    check_zero,
 )
 
 __all__ = ["Layers", "coded"]
@@ -148,6 +149,7 @@ class Layers(Maps):
                 f"its {what} is a function of a quantised tensor that is not quantised again",
                 _INSTEAD_QUANTISED,
             )
+        check_zero(value.places, float(_real_values(value, 0, 0)[0]))
         layer = self._looked_up(value, table.astype(np.int64), self.zero_point(value.layer))
         return replace(value, layer=layer, function=None, places=self._kept(value))
 
@@ -182,6 +184,7 @@ class Layers(Maps):
         if known.zero_point != target.zero_point:
             low, high = self.stored_range(value.layer)
             table = np.arange(low, high + 1) + known.zero_point - target.zero_point
+            check_zero(value.places, (known.zero_point - target.zero_point) * target.scale)
             layer = self._looked_up(value, table, target.zero_point)
             places = self.placed(value, value.layer)
         return Real(layer=layer, places=places, scale=target.scale)
@@ -209,6 +212,8 @@ class Layers(Maps):
                 if np.isnan(steps).any():
                     raise Refusal("the function before it gives NaN", "limit its input")
                 table = np.clip(np.rint(steps), *target.clip).astype(np.int64)
+                at_zero = np.rint(_real_values(value, 0, 0) / np.float32(target.scale))
+                check_zero(value.places, float(at_zero[0]) * target.scale)
                 layer = self._looked_up(value, table, target.zero_point)
                 places = value.places if layer == value.layer else self.placed(value, value.layer)
                 return Stored(layer=layer, places=places, target=target)

@@ -36,6 +36,7 @@ from thresher.golden.read.onnx_values import (
     Value,
     Weighted,
     Weights,
+    check_zero,
     is_whole,
     per_channel,
 )
@@ -343,7 +344,7 @@ class Operations:
         if rows == 1:
             wide = np.zeros((outputs, shape[0] * size), weights.dtype)
             inside = places[0] != PADDED
-            wide[:, places[0][inside]] = weights[:, inside]
+            np.add.at(wide.T, places[0][inside], weights[:, inside].T)  # a value may be there twice
             made = outputs, 1, 1
             out = np.arange(outputs)
             geometry = None
@@ -355,7 +356,7 @@ class Operations:
                     "give it a vector, or a map transposed to (1, H, W, C)",
                 )
             wide = np.zeros((outputs, shape[0], 1, 1), weights.dtype)
-            wide[:, order, 0, 0] = weights
+            np.add.at(wide[:, :, 0, 0].T, order, weights.T)
             made = outputs, shape[1], shape[2]
             out = position[:, None] + np.arange(outputs) * size
             geometry = {
@@ -405,6 +406,7 @@ class Operations:
         else:
             places = self.layers.placed(real, layer)
             shape = self.layers.shapes[layer]
+            check_zero(places, float(np.abs(offset).max()))
         gains, offsets = (per_channel(item, places, shape) for item in (gain, offset))
         if gains is None or offsets is None:
             raise Refusal("its constant is not one a channel", "use one value a channel")

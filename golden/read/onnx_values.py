@@ -36,6 +36,7 @@ __all__ = [
     "Weighted",
     "Weights",
     "channels_of",
+    "check_zero",
     "is_whole",
     "per_channel",
 ]
@@ -264,6 +265,14 @@ def without_padding(places: Int64Array) -> tuple[Int64Array, tuple[int, int, int
     if (inside == PADDED).any():
         return None
     return inside, (top, left, places.shape[1] - bottom, places.shape[2] - right)
+
+
+def check_zero(places: Int64Array, at_zero: float) -> None:
+    """Refuse a function of a tensor with zeros around it that does not keep zero."""
+    if at_zero != 0 and (places == PADDED).any():
+        raise Refusal(
+            f"its input is padded with zeros, which become {at_zero:g}", "pad its result instead"
+        )
 
 
 def channels_of(inside: Int64Array, shape: Shape) -> tuple[int, ...] | None:
