@@ -230,7 +230,7 @@ class Convolution(WeightedLayer):
     stride, dilation
         (y, x), each at least 1.
     padding
-        Rows and columns of zeros (top, left, bottom, right), each smaller than the dilated kernel.
+        Rows and columns of zeros (top, left, bottom, right), up to 255.
     groups
         Output channels of group g see input channels of group g only.
     """
@@ -250,12 +250,6 @@ class Convolution(WeightedLayer):
             raise self._error(
                 f"groups must divide the {self.out_channels} output channels, not {self.groups}"
             )
-        for amount, extent in zip(self.padding, self.extent * 2, strict=True):
-            if amount >= extent:
-                raise self._error(
-                    f"padding must be smaller than the dilated kernel {self.extent}, "
-                    f"not {self.padding}"
-                )
 
     @property
     def kernel(self) -> tuple[int, int]:

@@ -125,7 +125,7 @@ def test_codebooks_can_be_exchanged() -> None:
         ({"stride": (0, 1)}, r"stride must be 2 integers in 1\.\.255, not \(0, 1\)"),
         ({"dilation": (1,)}, r"dilation must be 2 integers in 1\.\.255, not \(1,\)"),
         ({"groups": 3}, "groups must divide the 4 output channels, not 3"),
-        ({"padding": (0, 0, 3, 0)}, r"dilated kernel \(3, 3\), not \(0, 0, 3, 0\)"),
+        ({"padding": (0, 0, 256, 0)}, r"padding must be 4 integers in 0\.\.255"),
         ({"padding": (True, 0, 0, 0)}, "padding must be 4 integers"),
     ],
 )
@@ -135,10 +135,11 @@ def test_a_wrong_field_is_refused(changes: dict[str, Any], message: str) -> None
     assert "name" in changes or "'conv'" in str(error.value)
 
 
-def test_padding_may_fill_a_dilated_kernel() -> None:
-    layer = convolution(padding=(4, 4, 4, 4), dilation=(2, 2))
+@pytest.mark.parametrize("around", [4, 5, 9])
+def test_padding_may_fill_a_dilated_kernel_and_more(around: int) -> None:
+    layer = convolution(padding=(around, 4, 4, 4), dilation=(2, 2))
     assert layer.extent == (5, 5)
-    assert layer.output_shape((2, 1, 1)) == (4, 5, 5)
+    assert layer.output_shape((2, 1, 1)) == (4, around + 1, 5)
 
 
 @pytest.mark.parametrize(

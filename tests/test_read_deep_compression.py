@@ -167,9 +167,6 @@ def test_weights_stay_shared_and_pruned(tmp_path: Path) -> None:
             weight = weights[layer.name][0]
             assert len(layer.codebook) <= len(np.unique(weight)) + 1
             dense = layer.dense_weights()
-            if layer.name == "last":  # whose padding is as wide as its kernel
-                assert not np.delete(dense.reshape(6, 9, 9), 4, axis=2).any()
-                dense = dense[:, :, 1:2, 1:2]
             step = np.abs(weight).max() / 127
             assert np.abs(dense * step - weight).max() <= step * 0.501
             assert not dense[weight == 0].any()
@@ -394,4 +391,5 @@ def test_squeezenet_in_integers_sees_the_same(photos: npt.NDArray[np.float32]) -
     assert all(len(one.codebook) <= 256 for one in weights)
     assert 0.97 * 415_921 < sum(np.count_nonzero(one.dense_weights()) for one in weights) <= 415_921
     # Multiplications a photograph: of the float network's 861 M, 351 M are by no zero.
+    assert result.total.macs.dense / 3 == pytest.approx(861e6, rel=0.001)
     assert 0.9 * 351e6 < result.total.macs.both / 3 < 351e6

@@ -87,9 +87,7 @@ def quantise(
     Returns
     -------
     network
-        Its layers have the names of the dense ones. A 1x1 convolution whose padding is no smaller
-        than its kernel becomes a wider one of one tap. Its metadata has the densities of the
-        samples.
+        Its layers have the names of the dense ones. Its metadata has the densities of the samples.
 
     Raises
     ------
@@ -384,36 +382,11 @@ class _Making:
         }
         if layer.kind == "linear":
             return Linear(weights=weights.indices, **common)  # type: ignore[arg-type]
-        indices, padding = _widened(weights.indices, layer)
         return Convolution(
-            weights=indices,
+            weights=weights.indices,
             **common,  # type: ignore[arg-type]  # values of many types
             stride=layer.stride,
-            padding=padding,
+            padding=layer.padding,
             dilation=layer.dilation,
             groups=layer.groups,
         )
-
-
-def _widened(
-    indices: npt.NDArray[np.uint8], layer: DenseLayer
-) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]:
-    """Return weights whose extent is greater than every padding, and the new padding.
-
-    Absent taps are put around the kernel: as many as a side lacks, with as much more padding.
-    """
-    padding = list(layer.padding)
-    for axis in (0, 1):
-        lacking = max(padding[axis], padding[axis + 2]) - (
-            (layer.kernel[axis] - 1) * layer.dilation[axis]
-        )
-        if lacking <= 0:
-            continue
-        more = -(-lacking // layer.dilation[axis])
-        around = [(0, 0)] * indices.ndim
-        # Absent taps before and after move the window, which more padding moves back.
-        around[2 + axis] = (more, more)
-        indices = np.pad(indices, around)
-        padding[axis] += more * layer.dilation[axis]
-        padding[axis + 2] += more * layer.dilation[axis]
-    return indices, (padding[0], padding[1], padding[2], padding[3])
