@@ -13,7 +13,7 @@ from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
 from thresher.golden.config import Config, MultiplierKind, Skip
 from thresher.golden.errors import ThresherError
-from thresher.golden.network import CompressedNetwork
+from thresher.golden.network import CompressedNetwork, Convolution
 from thresher.golden.random_network import random_graph, random_inputs, random_network
 from thresher.sim.compare import compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import run_machine
@@ -146,6 +146,35 @@ def test_lenet_in_every_way_equals_golden(
     name: str, machine: str, skip: Skip, keep_layers: bool
 ) -> None:
     check(resolve_network(name), digits(2), CONFIGS[machine], skip, keep_layers=keep_layers)
+
+
+@pytest.mark.parametrize("skip", [Skip.NONE, Skip.BOTH])
+@pytest.mark.parametrize(
+    ("kernel", "window"),
+    [
+        ((1, 1), {"padding": (1, 1, 1, 1)}),
+        ((1, 2), {"padding": (3, 0, 0, 4), "stride": (2, 1)}),
+        ((2, 1), {"padding": (2, 5, 4, 1), "dilation": (2, 3)}),
+    ],
+)
+def test_padding_may_be_wider_than_the_kernel(
+    kernel: tuple[int, int], window: dict[str, Any], skip: Skip
+) -> None:
+    rng = np.random.default_rng(20261124)
+    layer = Convolution(
+        name="c",
+        weights=rng.integers(3, size=(6, 5, *kernel), dtype=np.uint8),
+        codebook=np.array([0, -3, 2]),
+        bias=rng.integers(100, 200, 6),
+        scale=np.ones(6, np.int64),
+        shift=np.full(6, 2),
+        clip=(0, 255),
+        **window,
+    )
+    network = CompressedNetwork(
+        name="padded", input_shape=(5, 4, 3), input_range=(0, 15), layers=(layer,)
+    )
+    check(network, random_inputs(rng, network, 2), CONFIGS["2-exact"], skip, stall=60)
 
 
 @pytest.mark.parametrize("name", LENETS)

@@ -199,6 +199,10 @@ class _Builder:
             taps, kernel = Taps.of(layer.weights, layer.groups), layer.kernel
             stride, dilation = layer.stride, layer.dilation
             padding = (layer.padding[0], layer.padding[1])
+            more = _absent_taps(layer)
+            taps = replace(taps, ky=taps.ky + more[0], kx=taps.kx + more[1])
+            kernel = (kernel[0] + 2 * more[0], kernel[1] + 2 * more[1])
+            padding = (padding[0] + more[0] * dilation[0], padding[1] + more[1] * dilation[1])
         else:
             taps, kernel = Taps.of(layer.weights.reshape(-1, *view.shape)), view.shape[1:]
             stride, dilation, padding = (1, 1), (1, 1), (0, 0)
@@ -336,3 +340,17 @@ def _is_plain(view: View) -> bool:
     """Whether a view is a whole map in its own order."""
     _, channels = view.parts[0]
     return len(view.parts) == 1 and np.array_equal(channels, np.arange(channels.size))
+
+
+def _absent_taps(layer: Convolution) -> tuple[int, int]:
+    """Return how many rows and columns of absent taps lie on each side of a kernel.
+
+    A row of the output is complete with an input row that it meets. Where padding is as high as the
+    kernel or higher, some rows meet none; a higher kernel, with as much more padding, meets one.
+    """
+    lacking = (max(layer.padding[axis::2]) - (layer.extent[axis] - 1) for axis in (0, 1))
+    above, left = (
+        max(0, -(-amount // dilation))
+        for amount, dilation in zip(lacking, layer.dilation, strict=True)
+    )
+    return above, left
