@@ -394,6 +394,13 @@ def test_a_sum_of_a_tensor_and_itself_or_a_number_is_a_table(tmp_path: Path) -> 
     assert [type(layer) for layer in network.layers] == [Lookup, Lookup]
 
 
+def test_a_sum_of_integers_that_are_read_with_two_scales(tmp_path: Path) -> None:
+    model = Model(1, 4, 8, 8)
+    q = model.quantise("x", 0.02, 11)
+    y = model.node("Add", model.dequantise(q, 0.02, 11), model.dequantise(q, 0.0413, 11))
+    check_read(tmp_path, model, model.quantise(y, 0.071))
+
+
 def test_constants_by_channel(tmp_path: Path) -> None:
     model = Model(1, 4, 8, 8)
     y = model.both("x", 0.02, 11)
@@ -895,6 +902,13 @@ def three_axes() -> tuple[Model, str]:
     return model, model.quantise(y, 0.05)
 
 
+def integer_bias() -> tuple[Model, str]:
+    model = Model(1, 4, 8, 8)
+    b = model.constant(np.zeros(4, np.int32))
+    y = model.node("Conv", model.both("x", 0.02), model.weights(4, 4, 3, 3), b)
+    return model, model.quantise(y, 0.05)
+
+
 def computed_integers() -> tuple[Model, str]:
     model = Model(1, 2, 8, 8, kind=TensorProto.UINT8)
     w = model.constant(np.ones((2, 2, 3, 3), np.uint8))
@@ -1008,6 +1022,7 @@ def two_different_inputs() -> tuple[Model, str]:
         (sixteen_bits, "its zero point is of int16, so its activations are, too"),
         (asymmetric_weights_by_channel, "different values, more than 256"),
         (weights_by_input_channel, "its weights have several scales in one output channel"),
+        (integer_bias, "its bias is of int32; put a DequantizeLinear before it"),
         (three_axes, "it is a convolution of 3 spatial axes; use one of height and width"),
         (computed_integers, "not supported; quantise statically, with calibration data"),
         (float_output, "the output is not quantised"),

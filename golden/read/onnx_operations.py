@@ -442,9 +442,11 @@ class Operations:
     def applied(self, value: Tensor, function: Any) -> Real:
         """Return a function of a value."""
         real = value if isinstance(value, Real) else self.layers.linear(value)
-        before = real.function
-        if before is None:
-            return replace(real, function=function)
+        before = real.function or _same
+        with np.errstate(all="ignore"):  # a node that is not sound is found here
+            found = function(before(np.zeros(1, np.float32)))
+        if np.shape(found) != (1,):
+            raise Refusal("it does not give one value for each", _HOST)
         return replace(real, function=lambda x: function(before(x)))
 
     def _evaluated(self, node: Node, arrays: Sequence[Any]) -> Any:
@@ -461,7 +463,8 @@ class Operations:
         if constant:
             return self._with_constant(node, tensors[0], _real(values[constant[0]]), constant[0])
         one, other = (x if isinstance(x, Real) else self.layers.linear(x) for x in tensors)
-        if one.layer == other.layer and np.array_equal(one.places, other.places):
+        is_one = one.layer == other.layer and one.scale == other.scale
+        if is_one and np.array_equal(one.places, other.places):
             first, second = one.function or _same, other.function or _same
             return replace(one, function=lambda x: self._evaluated(node, [first(x), second(x)]))
         if node.op not in {"Add", "Sub"}:
@@ -797,11 +800,9 @@ def one_a_channel(weights: Weights) -> Floats:
 def _bias(value: Value | None, channels: int) -> Floats:
     if value is None:
         return np.zeros(channels)
-    real = (
-        value.values * value.scale
-        if isinstance(value, Weights)
-        else array_of(value, "bias").astype(np.float64)
-    )
+    real = value.values * value.scale if isinstance(value, Weights) else array_of(value, "bias")
+    if not np.issubdtype(real.dtype, np.floating):
+        raise Refusal(f"its bias is of {real.dtype}", "put a DequantizeLinear before it")
     if real.size not in {1, channels}:
         raise Refusal(f"its bias has shape {real.shape}", f"give one of {channels} values")
     return np.broadcast_to(real.ravel(), (channels,)).astype(np.float64)

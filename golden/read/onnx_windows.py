@@ -78,7 +78,7 @@ def windows(node: Node, size: Pair, kernel: tuple[int, ...] | None = None) -> Wi
     if axes == 1:
         pads = [0, pads[0], 0, pads[1]]
     auto = attributes.get("auto_pad", "NOTSET") or "NOTSET"
-    ceil = bool(attributes.get("ceil_mode", 0))
+    ceil = attributes.get("ceil_mode", 0) == 1
     begin, end, over = [], [], []
     for axis in range(2):
         extent = (shape[axis] - 1) * dilation[axis] + 1
