@@ -14,10 +14,9 @@ from cocotb.triggers import FallingEdge, with_timeout
 
 from thresher.golden.array import ArrayRun, Taps, Token, pe
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN
+from thresher.hw.array.drain import element_run_layout
 from thresher.hw.layouts import (
     pointer_write_layout,
-    record_layout,
     tap_write_layout,
     token_layout,
 )
@@ -88,12 +87,12 @@ async def check(dut: Any, most: int) -> None:
     west, north = StreamSource(dut, "i"), StreamSource(dut, "north")
     east, south = StreamSink(dut, "o"), StreamSink(dut, "south")
     taps, tokens = random_taps(rng), random_tokens(rng)
-    run = {"out_width": 2, "channels": 2, "row_size": SHAPE.row_size, "ring_rows": 2}
+    run = {"channels": 2, "row_size": SHAPE.row_size, "ring_rows": 2}
     for port in (dut.i__payload, dut.north__payload, dut.tap, dut.pointer, dut.top, dut.clear):
         port.value = 0
     dut.start.value = 0
     dut.channels.value = SHAPE.channels
-    dut.run.value = bits(record_layout(RUN), run)
+    dut.run.value = bits(element_run_layout(), run)
     await reset(dut)
     await load(dut, taps)
     dut.start.value = 1

@@ -166,7 +166,6 @@ async def load(ctx: SimulatorContext, tap: Any, pointer: Any, row: int, taps: Ta
 
 async def begin(ctx: SimulatorContext, dut: Any, run: ArrayRun, ring: int, gate: bool) -> None:
     """Set the run's fields and pulse ``start``."""
-    ctx.set(dut.run.out_width, run.out_width)
     ctx.set(dut.run.channels, run.channels)
     ctx.set(dut.run.row_size, run.row_size)
     ctx.set(dut.run.ring_rows, ring)

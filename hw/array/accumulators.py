@@ -109,11 +109,10 @@ class Accumulators(wiring.Component):
         access = access_layout(self.config)
         word = signed(self.config.accumulator_bits)
 
-        # State: the addition whose word is read, whose sum is written, and the one before;
-        # the sweep.
+        # State: the addition whose word is read, the one whose sum is written, and the sum of the
+        # one before; the sweep.
         adding: Any = Signal(access)
         writing: Any = Signal(access)
-        written: Any = Signal(access)
         hits_writing = Signal()
         hits_written = Signal()
         sum_writing = Signal(word)
@@ -176,7 +175,6 @@ class Accumulators(wiring.Component):
             sum_writing.eq(latest + self.product),
             sum_written.eq(sum_writing),
             writing.eq(adding),
-            written.eq(writing),
         ]
         m.d.comb += self.idle.eq(~adding.valid & ~writing.valid)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
+from thresher.hw.array.drain import element_run_layout
 from thresher.hw.array.pe import PE
 from thresher.hw.layouts import (
     pointer_write_layout,
@@ -112,6 +115,8 @@ class Array(wiring.Component):
         lanes = range(self.config.lanes)
         last = self.config.lanes - 1
         pe = [[PE(self.config) for _ in lanes] for _ in lanes]
+        run: Any = Signal(element_run_layout())
+        m.d.comb += [run[name].eq(self.run[name]) for name in element_run_layout().members]
 
         for row in lanes:
             for column in lanes:
@@ -140,7 +145,7 @@ class Array(wiring.Component):
                     element.pointer.eq(pointer),
                     element.pointer.valid.eq(pointer.valid & (pointer.row == row)),
                     element.channels.eq(self.channels[column]),
-                    element.run.eq(self.run),
+                    element.run.eq(run),
                     element.start.eq(self.start),
                     element.clear.eq(self.clear),
                 ]

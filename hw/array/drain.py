@@ -14,9 +14,16 @@ from thresher.golden.descriptors import RUN
 from thresher.hw.array.accumulators import BANKS, bank_access_layout
 from thresher.hw.layouts import record_layout
 
-__all__ = ["Drain"]
+__all__ = ["Drain", "element_run_layout"]
 
 QUEUE_DEPTH = 16  # what a LUT RAM holds at least; long enough to outlast a burst of additions
+
+
+def element_run_layout() -> data.StructLayout:
+    """The fields of a run's record that a processing element uses."""
+    fields = record_layout(RUN).members
+    names = ("gate", "ring_rows", "channels", "row_size")
+    return data.StructLayout({name: fields[name] for name in names})
 
 
 class Drain(wiring.Component):
@@ -46,8 +53,8 @@ class Drain(wiring.Component):
 
     Members
     -------
-    run : ``In(record_layout(RUN))``
-        ``out_width``, ``channels``, ``row_size`` are used; stable during the run.
+    run : ``In(element_run_layout())``
+        ``channels`` and ``row_size`` are used; stable during the run.
     channels : ``In(16)``
         Channels of this column.
     top : ``In(1)``
@@ -90,7 +97,7 @@ class Drain(wiring.Component):
         word = signed(config.accumulator_bits)
         super().__init__(
             {
-                "run": In(record_layout(RUN)),
+                "run": In(element_run_layout()),
                 "channels": In(16),
                 "top": In(1),
                 "start": In(1),

@@ -8,14 +8,12 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN
 from thresher.hw.array.accumulators import BANKS, Accumulators
-from thresher.hw.array.drain import Drain
+from thresher.hw.array.drain import Drain, element_run_layout
 from thresher.hw.array.front_end import FrontEnd
 from thresher.hw.array.multipliers import make_multiplier
 from thresher.hw.layouts import (
     pointer_write_layout,
-    record_layout,
     tap_layout,
     tap_write_layout,
     token_layout,
@@ -68,9 +66,8 @@ class PE(wiring.Component):
         There is no element to the north; ``north`` is not used. Constant.
     tap, pointer : ``In(tap_write_layout(config))``, ``In(pointer_write_layout(config))``
         Writes of the loader; ``row`` is ignored.
-    run : ``In(record_layout(RUN))``
-        ``out_width``, ``channels``, ``row_size``, ``ring_rows``, ``gate`` are used; stable
-        from ``start`` until ``idle``.
+    run : ``In(element_run_layout())``
+        Of the run; stable from ``start`` until ``idle``.
     channels : ``In(16)``
         Channels of this column, 0 to ``run.channels``; stable likewise.
     start : ``In(1)``
@@ -140,7 +137,7 @@ class PE(wiring.Component):
                 "top": In(1),
                 "tap": In(tap_write_layout(config)),
                 "pointer": In(pointer_write_layout(config)),
-                "run": In(record_layout(RUN)),
+                "run": In(element_run_layout()),
                 "channels": In(16),
                 "start": In(1),
                 "clear": In(1),
