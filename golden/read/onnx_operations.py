@@ -266,8 +266,7 @@ class Operations:
             "padding": tuple(a + b for a, b in zip(padding, spec.padding, strict=True)),
             "groups": int(node.attributes.get("group", 1)),
         }
-        maps = quantised.values.reshape(*quantised.values.shape[:2], *spec.kernel)
-        weights, geometry["padding"] = _widened(maps, geometry)
+        weights = quantised.values.reshape(*quantised.values.shape[:2], *spec.kernel)
         channels, height, width = self.layers.shapes[layer]
         if weights.shape[1] * geometry["groups"] != channels or len(weights) % geometry["groups"]:
             raise Refusal(
@@ -806,23 +805,6 @@ def _bias(value: Value | None, channels: int) -> Floats:
     if real.size not in {1, channels}:
         raise Refusal(f"its bias has shape {real.shape}", f"give one of {channels} values")
     return np.broadcast_to(real.ravel(), (channels,)).astype(np.float64)
-
-
-def _widened(weights: Array, geometry: dict[str, Any]) -> tuple[Array, tuple[int, int, int, int]]:
-    """Surround a kernel with zero weights until it is larger than its padding."""
-    padding = list(geometry["padding"])
-    for axis in range(2):
-        step = geometry["dilation"][axis]
-        extent = (weights.shape[2 + axis] - 1) * step + 1
-        over = max(padding[axis], padding[axis + 2]) - extent + 1
-        more = max(0, -(-over // step))
-        if more:
-            around = [(0, 0)] * 4
-            around[2 + axis] = (more, more)
-            weights = np.pad(weights, around)
-            padding[axis] += more * step
-            padding[axis + 2] += more * step
-    return weights, (padding[0], padding[1], padding[2], padding[3])
 
 
 def _limits(node: Node, rest: Sequence[Array | None]) -> tuple[float, float] | None:
