@@ -32,6 +32,7 @@ from cocotb_tools.runner import Icarus, Runner, Verilator
 from thresher.golden.errors import ThresherError
 
 __all__ = [
+    "SHARING",
     "SIMULATORS",
     "Build",
     "build_simulator",
@@ -56,7 +57,7 @@ _MAKE_VARIABLES = {
 }
 # Equal functions of several instances become one, if nothing in them has a name of its instance.
 # These two steps of Verilator give such names to what they put in: see docs/decisions/0009.
-_SHARING = ("-fno-dfg-scoped", "-fno-table")
+SHARING = ("-fno-dfg-scoped", "-fno-table")
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def build_simulator(
     if simulator == "verilator":
         runner = _WheelVerilator()
         runner.control = control = _control(public, shared or {})
-        arguments = ["--timing", *_SHARING]
+        arguments = ["--timing", *SHARING]
         if waves and _has_fst_libraries():
             arguments.append("--trace-fst")
     else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,9 @@ from thresher.golden.config import Config, MultiplierKind, Skip
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork, Convolution
 from thresher.golden.random_network import random_graph, random_inputs, random_network
+from thresher.sim.builds import SHARING, verilator_program, verilator_root
 from thresher.sim.compare import compare_counters, compare_values, expected_outputs
-from thresher.sim.machine import run_machine
+from thresher.sim.machine import machine_verilog, run_machine
 from thresher.sim.run import simulate
 
 pytestmark = pytest.mark.cocotb
@@ -207,3 +211,15 @@ def test_machine_that_gets_no_time_is_given_up() -> None:
     program = compile_network(network, ONE_LANE, inputs)
     with pytest.raises(ThresherError, match="did not finish in 50 cycles"):
         run_machine(ONE_LANE, program.image, program.program, timeout_cycles=50)
+
+
+def test_no_logic_of_the_machine_waits_for_itself(tmp_path: Path) -> None:
+    """A loop, even one only by way of other fields of a payload, is evaluated until it rests."""
+    source = tmp_path / "thresher.v"
+    source.write_text(machine_verilog(Config(lanes=2)))
+    command = [str(verilator_program()), "--cc", *SHARING, "-Wno-fatal", "-Wno-lint", "-Wno-style"]
+    command += ["--top-module", "thresher", "--Mdir", str(tmp_path / "made"), str(source)]
+    environment = {"VERILATOR_ROOT": str(verilator_root())}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    made = "".join(path.read_text() for path in sorted((tmp_path / "made").glob("*.cpp")))
+    assert set(re.findall(r"__Vtrigprevexpr\w*?___TOP__(\w+)__0", made)) == {"clk"}
