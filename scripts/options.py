@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +37,6 @@ __all__ = [
     "write_json",
 ]
 
-_SOME = re.compile(r"(?P<path>.*\.np[yz]):(?P<first>\d+)(-(?P<last>\d+))?")
 
 Lanes = Literal[1, 2, 4, 8, 16]
 Multiplier = Literal["exact", "shift", "shift1", "lut"]
@@ -105,79 +103,26 @@ def read_inputs(
     from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
     from thresher.golden.read.inputs import network_inputs, quantised  # noqa: PLC0415
     from thresher.golden.read.pictures import SUFFIXES  # noqa: PLC0415
+    from thresher.golden.read.samples import read_arrays  # noqa: PLC0415
 
     if spec == "mnist" or spec.startswith("mnist:"):
         digits, labels = mnist_digits(spec)
         return network_inputs(digits, network, spec), labels
     if Path(spec).suffix.lower() in SUFFIXES:
         return quantised(_read_picture(Path(spec), network)[None], network, spec), None
-    match = _SOME.fullmatch(spec)
-    path = Path(match["path"] if match else spec)
-    arrays = _read_arrays(path)
-    chosen = _chosen(match, len(arrays["x"]) if arrays["x"].ndim else 0, spec)
-    x = arrays["x"][chosen]
-    y = arrays.get("y")
+    arrays = read_arrays(spec)
+    x, y = arrays["x"], arrays.get("y")
     inputs = network_inputs(x, network, spec)
-    if y is None or y.shape != (len(arrays["x"]),) or y.dtype.kind not in "iu":
+    if y is None or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         return inputs, None
-    return inputs, y[chosen].astype("int64")
+    return inputs, y.astype("int64")
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
     """Return the array of a .npy file, or the array x or only array of an .npz file."""
-    return _read_arrays(path)["x"]
+    from thresher.golden.read.samples import read_arrays  # noqa: PLC0415
 
-
-def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the inputs ``x`` of a .npy or .npz file, and other arrays of an .npz file."""
-    import zipfile  # noqa: PLC0415
-    import zlib  # noqa: PLC0415
-
-    import numpy as np  # noqa: PLC0415
-
-    from thresher.golden.errors import ThresherError  # noqa: PLC0415
-
-    write = "write one array of integers with numpy.save"
-    try:
-        with path.open("rb") as file:
-            magic = file.read(6)
-            if magic[:4] != b"PK\x03\x04" and magic != b"\x93NUMPY":
-                raise ThresherError(f"{path} is not a .npy file: {write}")
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"x": loaded}
-            arrays = {name: loaded[name] for name in loaded.files}
-    except FileNotFoundError:
-        raise ThresherError(
-            f"{path}: there is no such file; give a .npy file or mnist:0-9"
-        ) from None
-    except ThresherError:
-        raise
-    except (ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-        raise ThresherError(f"{path} cannot be read as a .npy file ({error}): {write}") from None
-    except OSError as error:
-        raise ThresherError(f"{path} cannot be read ({error.strerror}): {write}") from None
-    if len(arrays) == 1:
-        return {"x": next(iter(arrays.values()))}
-    if "x" not in arrays:
-        raise ThresherError(
-            f"{path} is an archive of {', '.join(arrays) or 'nothing'}: call the inputs x"
-        )
-    return arrays
-
-
-def _chosen(match: re.Match[str] | None, count: int, spec: str) -> slice:
-    """Return which of ``count`` inputs a file's name is followed by."""
-    from thresher.golden.errors import ThresherError  # noqa: PLC0415
-
-    if match is None:
-        return slice(None)
-    first = int(match["first"])
-    last = int(match["last"] or first)
-    if not first <= last < count:
-        raise ThresherError(f"{spec}: inputs must be in 0..{count - 1}")
-    return slice(first, last + 1)
+    return read_arrays(path)["x"]
 
 
 def _read_picture(path: Path, network: CompressedNetwork) -> npt.NDArray[Any]:

@@ -13,7 +13,7 @@ import pytest
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork, Flatten
 from thresher.golden.read.pictures import read_picture
-from thresher.golden.read.samples import read_real_array, read_samples
+from thresher.golden.read.samples import read_samples
 from thresher.scripts import photo
 
 Image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
@@ -152,8 +152,9 @@ def test_samples_that_are_none_are_named(tmp_path: Path) -> None:
         "x.npy": r"has shape \(2, 3, 8, 7\): the network takes \(n, 3, 9, 7\)",
         "nan.npy": "holds numbers that are not finite",
         "text.npy": "holds <U1",
-        "two.npz": r"has the arrays \['a', 'b'\]: call the inputs 'x'",
-        "x.txt": r"is no \.npy or \.npz file and not named as a picture",
+        "two.npz": r"is an archive of a, b: call the inputs x",
+        "x.txt": r"is not a \.npy file",
+        "x.npy:1-2": r"x\.npy:1-2: inputs must be in 0\.\.1",
         "cut.npy": r"cannot be read as a \.npy file",
         "none.npy": "there is no such file",
     }.items():
@@ -163,7 +164,7 @@ def test_samples_that_are_none_are_named(tmp_path: Path) -> None:
         read_samples([], {}, shape)
     with pytest.raises(ThresherError, match="how the network takes pictures is not known"):
         read_samples([save(tmp_path, pixels())], None, shape)
-    assert read_real_array(tmp_path / "x.npy").dtype == np.float32
+    assert len(read_samples([f"{tmp_path}/x.npy:1"], None, (3, 8, 7))) == 1
 
 
 # --- the demo --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ import numpy.typing as npt
 from thresher.golden.errors import ThresherError
 from thresher.golden.read.pictures import SUFFIXES, read_picture
 
-__all__ = ["read_real_array", "read_samples"]
+__all__ = ["read_arrays", "read_samples"]
+
+_SOME = re.compile(r"(?P<path>.*\.np[yz]):(?P<first>\d+)(-(?P<last>\d+))?")
 
 
 def read_samples(
@@ -28,8 +31,8 @@ def read_samples(
     Parameters
     ----------
     paths
-        ``.npy``, ``.npz`` (its array ``x``, or its only one) and pictures, in any mixture. An
-        array holds one input or several.
+        Files of arrays, as :func:`read_arrays` takes them, and pictures, in any mixture. An array
+        holds one input or several.
     image
         How a picture becomes an input, as :func:`thresher.golden.read.pictures.read_picture` has
         it; None where it is not known.
@@ -56,7 +59,7 @@ def read_samples(
                 )
             parts.append(read_picture(path, image, (shape[0], shape[1], shape[2]))[None])
             continue
-        array = read_real_array(path)
+        array = _read_real_array(path)
         array = array[None] if array.shape == shape else array
         if array.shape[1:] != shape or not len(array):
             wanted = ", ".join(map(str, shape))
@@ -67,40 +70,73 @@ def read_samples(
     return np.concatenate(parts)
 
 
-def read_real_array(path: str | PathLike[str]) -> npt.NDArray[np.float32]:
-    """Return the array of a ``.npy`` file, or the array ``x`` or only array of an ``.npz`` file.
+def read_arrays(name: str | PathLike[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return the inputs ``x`` of a file, and other arrays of an ``.npz`` file.
+
+    Parameters
+    ----------
+    name
+        A ``.npy`` file, or an ``.npz`` file with an array ``x`` or one array only. Behind it,
+        ``:FIRST-LAST`` or ``:ONE`` for some of the inputs, counted from 0; the array ``y``, if it
+        is as long, is that of the same inputs.
 
     Raises
     ------
     ThresherError
-        If the file is none, or its numbers are not finite.
+        If the file cannot be read, or does not have so many inputs.
     """
+    match = _SOME.fullmatch(str(name))
+    path = Path(match["path"] if match else name)
+    arrays = _arrays_of(path)
+    if match is None:
+        return arrays
+    count = len(arrays["x"]) if arrays["x"].ndim else 0
+    first = int(match["first"])
+    last = int(match["last"] or first)
+    if not first <= last < count:
+        raise ThresherError(f"{name}: inputs must be in 0..{count - 1}")
+    chosen = {
+        key: array[first : last + 1] if array.shape[:1] == (count,) else array
+        for key, array in arrays.items()
+    }
+    return chosen
+
+
+def _arrays_of(path: Path) -> dict[str, npt.NDArray[Any]]:
     write = "write one array of numbers with numpy.save"
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             magic = file.read(6)
             if magic[:4] != b"PK\x03\x04" and magic != b"\x93NUMPY":
-                raise ThresherError(
-                    f"{path} is no .npy or .npz file and not named as a picture is: {write}"
-                )
+                raise ThresherError(f"{path} is not a .npy file: {write}")
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                array = loaded
-            elif "x" in loaded.files or len(loaded.files) == 1:
-                array = loaded["x" if "x" in loaded.files else loaded.files[0]]
-            else:
-                raise ThresherError(f"{path} has the arrays {loaded.files}: call the inputs 'x'")
-    except ThresherError:
-        raise
+                return {"x": loaded}
+            arrays = {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
         raise ThresherError(
-            f"{path}: there is no such file; give a .npy file or pictures"
+            f"{path}: there is no such file; give a .npy or .npz file or a picture"
         ) from None
-    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+    except ThresherError:
+        raise
+    except (ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise ThresherError(f"{path} cannot be read as a .npy file ({error}): {write}") from None
+    except OSError as error:
+        raise ThresherError(f"{path} cannot be read ({error.strerror}): {write}") from None
+    if len(arrays) == 1:
+        return {"x": next(iter(arrays.values()))}
+    if "x" not in arrays:
+        raise ThresherError(
+            f"{path} is an archive of {', '.join(arrays) or 'nothing'}: call the inputs x"
+        )
+    return arrays
+
+
+def _read_real_array(name: str | PathLike[str]) -> npt.NDArray[np.float32]:
+    array = read_arrays(name)["x"]
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        raise ThresherError(f"{path} holds {array.dtype}: {write}")
+        raise ThresherError(f"{name} holds {array.dtype}: give numbers")
     if not np.isfinite(array).all():
-        raise ThresherError(f"{path} holds numbers that are not finite: {write}")
+        raise ThresherError(f"{name} holds numbers that are not finite: leave these inputs out")
     return array.astype(np.float32)
