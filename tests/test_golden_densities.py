@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 
 from thresher.golden.densities import densities_of, with_densities
-from thresher.golden.random_network import random_inputs, random_network
+from thresher.golden.network import CompressedNetwork
+from thresher.golden.random_network import random_graph, random_inputs, random_network
 
 
-def test_densities_are_those_of_the_samples() -> None:
+@pytest.mark.parametrize("draw", [random_network, random_graph])
+def test_densities_are_those_of_the_samples(draw: Callable[..., CompressedNetwork]) -> None:
     rng = np.random.default_rng(3)
-    network = random_network(rng)
+    network = draw(rng)
     samples = random_inputs(rng, network, 4)
     assert densities_of(network) == {}
     known = densities_of(with_densities(network, samples))

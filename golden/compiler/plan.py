@@ -37,6 +37,8 @@ Segments = Sequence[Sequence[IntArray]]
 _BETTER = 0.98  # of the cycles of a simpler reading, to be preferred to it
 _OVERLAP = 0.03  # of the cycles of reading and of walking, that the other does not hide
 _CONTENTION = 1.2  # cycles of the memory port for a word that lanes read, with what else it does
+_VISIT = 3  # cycles of a row of a stream, beside its activations
+_FIRST_HEADER = 24  # cycles until the header of an input's first row is there, of several streams
 _FILL = 0.9  # of the tap stores that passes fill on average, where they are cut for others
 
 
@@ -288,9 +290,11 @@ class Planner:
         return passes * max(tokens, words * _CONTENTION)
 
     def _lane_cycles(self, stage: Stage, streams: Sequence[Stream]) -> float:
-        """Estimate the cycles of a lane's tokens, and of the positions where it has none."""
+        """Estimate the cycles of a lane's rows, tokens, and positions where it has none."""
         costs = self.costs_of(stage)
-        cycles = 0.0
+        cycles = float(stage.in_shape[1] * _VISIT * len(streams))
+        if len(streams) > 1:
+            cycles += _FIRST_HEADER * len(streams)
         for stream in streams:
             density = self._stream_density(stream)
             cycles += costs.pieces * float(density.sum())
