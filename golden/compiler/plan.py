@@ -36,7 +36,7 @@ Segments = Sequence[Sequence[IntArray]]
 
 _BETTER = 0.98  # of the cycles of a simpler reading, to be preferred to it
 _OVERLAP = 0.03  # of the cycles of reading and of walking, that the other does not hide
-_CONTENTION = 1.2  # cycles of the memory port for a word that lanes read, with what else it does
+_CONTENTION = 1.25  # cycles of the memory port for a word that is read or written
 _VISIT = 3  # cycles of a row of a stream, beside its activations
 _FIRST_HEADER = 24  # cycles until the header of an input's first row is there, of several streams
 _FILL = 0.9  # of the tap stores that passes fill on average, where they are cut for others
@@ -56,7 +56,7 @@ class _Costs:
 
     work: Work
     by_channel: FloatArray  # (outputs, input channels)
-    pieces: int  # tokens of a channel that is nowhere zero
+    pieces: int  # cycles of the activations of a channel that is nowhere zero
     positions: int  # of the input map
 
 
@@ -190,7 +190,7 @@ class Planner:
         choices: list[tuple[float, Reading]] = []
         enough = 0.0  # cycles of the best so far
         for reading in readings(streams, stream_work, self.config.lanes):
-            if choices and self._least_cycles(stage, reading) > _BETTER * enough:
+            if choices and self._tokens(stage, reading) > _BETTER * enough:
                 continue
             columns = (
                 _together(fixed) if fixed else self._columns(stage, reading, others, exchange=False)
@@ -235,7 +235,7 @@ class Planner:
         costs = _Costs(
             work=Work(taps, cost),
             by_channel=by_channel.reshape(outputs, channels),
-            pieces=int(token_pieces(stage).sum()),
+            pieces=int(np.maximum(1, token_pieces(stage)).sum()),
             positions=stage.in_shape[1] * stage.in_shape[2],
         )
         self.costs[stage.result] = costs
@@ -270,7 +270,8 @@ class Planner:
         by_column = np.stack([costs.by_channel[column].sum(axis=0) for column in columns], axis=1)
         work = np.zeros((len(blocks), lanes))
         np.add.at(work, block_of, by_column)
-        fullest = float(shares(work, blocks, lanes).sum(axis=0).max())
+        taken = shares(work, blocks, lanes)
+        fullest = float(taken.sum(axis=0).max())
         widest = max(column.size for column in columns)
         if not passes:
             taps = fullest * costs.work.taps.output.size / max(1e-9, costs.work.cost.sum())
@@ -279,27 +280,61 @@ class Planner:
             if taps > config.tap_depth:
                 passes = max(passes, int(np.ceil(taps / (config.tap_depth // 2))))
         drained = stage.out_shape[1] * stage.out_shape[2] * widest
-        read = self._least_cycles(stage, reading, passes)
-        return max(fullest, read, drained) + _OVERLAP * (read + fullest)
+        words = passes * self._words_read(stage, reading) + self._words_written(stage, columns)
+        read = max(passes * self._tokens(stage, reading), words * _CONTENTION)
+        parts = taken / np.maximum(1e-9, work)[:, None]
+        visits = max(
+            self._visits(stage, reading.of(lane), by_column, parts[block_of, lane])
+            for lane in range(lanes)
+        )
+        return max(fullest, read, drained, visits) + _OVERLAP * (read + fullest)
 
-    def _least_cycles(self, stage: Stage, reading: Reading, passes: int = 1) -> float:
-        """Estimate the cycles that reading alone takes."""
-        lanes = [reading.of(lane) for lane in range(self.config.lanes)]
-        tokens = max(self._lane_cycles(stage, streams) for streams in lanes)
-        words = sum(self._words(stage, stream) for streams in lanes for stream in streams)
-        return passes * max(tokens, words * _CONTENTION)
+    def _tokens(self, stage: Stage, reading: Reading) -> float:
+        """Estimate the cycles of the lane that has most to read."""
+        return max(
+            sum(self._stream_cycles(stage, stream) for stream in streams)
+            + _FIRST_HEADER * len(streams) * (len(streams) > 1)
+            for streams in map(reading.of, range(self.config.lanes))
+        )
 
-    def _lane_cycles(self, stage: Stage, streams: Sequence[Stream]) -> float:
-        """Estimate the cycles of a lane's rows, tokens, and positions where it has none."""
-        costs = self.costs_of(stage)
-        cycles = float(stage.in_shape[1] * _VISIT * len(streams))
-        if len(streams) > 1:
-            cycles += _FIRST_HEADER * len(streams)
+    def _stream_cycles(self, stage: Stage, stream: Stream) -> float:
+        """Estimate the cycles of rows, activations, and positions that have none."""
+        costs, density = self.costs_of(stage), self._stream_density(stream)
+        cycles = costs.pieces * float(density.sum())
+        cycles += costs.positions * float(np.prod(1 - density))
+        return cycles + stage.in_shape[1] * _VISIT
+
+    def _visits(
+        self, stage: Stage, streams: Sequence[Stream], work: FloatArray, parts: FloatArray
+    ) -> float:
+        """Estimate the cycles of a lane whose streams keep some of its elements busy in turn.
+
+        Parameters
+        ----------
+        work, parts
+            Work of each channel in each column, and the lane's part of it: (channels, columns).
+        """
+        if len(streams) == 1:
+            return 0.0
+        total = 0.0
         for stream in streams:
-            density = self._stream_density(stream)
-            cycles += costs.pieces * float(density.sum())
-            cycles += costs.positions * float(np.prod(1 - density))
-        return cycles
+            cycles = self._stream_cycles(stage, stream)
+            busiest = (work * parts)[stream.wanted].sum(axis=0).max()
+            tokens = max(1.0, cycles / stage.in_shape[1])  # of a row
+            total += max(cycles, busiest * max(0.0, 1 - self.config.fifo_depth / tokens))
+        return total
+
+    def _words_read(self, stage: Stage, reading: Reading) -> float:
+        lanes = map(reading.of, range(self.config.lanes))
+        return sum(self._words(stage, stream) for streams in lanes for stream in streams)
+
+    def _words_written(self, stage: Stage, columns: Sequence[IntArray]) -> float:
+        _, height, width = stage.result_shape
+        density = np.ones(stage.out_shape[0])
+        if stage.result in self.densities and self.skip.skips_activations:
+            density = self.densities[stage.result]
+        used = sum(column.size > 0 for column in columns)
+        return height * (used + width * float(density.sum()) / self.config.rlc.pairs)
 
     def _words(self, stage: Stage, stream: Stream) -> float:
         _, height, width = stage.in_shape

@@ -207,6 +207,9 @@ def _level(loads: FloatArray, work: FloatArray) -> FloatArray:
 def deal(count: int, parts: FloatArray) -> IntArray:
     """Deal things out in turn, so that any stretch of them is shared out like the whole.
 
+    Every other round goes backwards: neighbours in an accumulator's two banks alternate, and so no
+    receiver keeps to one bank, which could then not be drained.
+
     Parameters
     ----------
     count
@@ -217,7 +220,9 @@ def deal(count: int, parts: FloatArray) -> IntArray:
     Examples
     --------
     >>> deal(8, np.array([1.0, 2.0, 1.0])).tolist()
-    [1, 0, 2, 1, 1, 0, 2, 1]
+    [1, 0, 2, 1, 1, 2, 0, 1]
+    >>> deal(6, np.array([1.0, 1.0])).tolist()
+    [0, 1, 1, 0, 0, 1]
     """
     total = parts.sum()
     wanted = parts * (count / total) if total > 0 else np.full(parts.size, count / parts.size)
@@ -225,5 +230,6 @@ def deal(count: int, parts: FloatArray) -> IntArray:
     most = np.argsort(numbers - wanted, kind="stable")
     numbers[most[: count - int(numbers.sum())]] += 1
     receiver = np.repeat(np.arange(parts.size), numbers)
-    turn = np.concatenate([(np.arange(number) + 0.5) / max(1, number) for number in numbers])
-    return np.asarray(receiver[np.argsort(turn, kind="stable")])
+    rounds = np.concatenate([np.arange(number) for number in numbers])
+    turn = (rounds + 0.5) / np.maximum(1, numbers)[receiver]
+    return np.asarray(receiver[np.lexsort((receiver * (1 - 2 * (rounds % 2)), turn))])
