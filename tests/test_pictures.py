@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from net_files import PROTOTXT, coded, random_weights
 
 from thresher.golden.errors import ThresherError
+from thresher.golden.inference import infer
 from thresher.golden.network import CompressedNetwork, Flatten
 from thresher.golden.read.pictures import read_picture
 from thresher.golden.read.samples import read_samples
 from thresher.scripts import photo
+from thresher.scripts.main import main
 
 Image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
 
@@ -211,3 +215,56 @@ def test_the_greatest_outputs_have_names_and_probabilities() -> None:
     assert photo.top(unknown, np.arange(4), None, 1) == [
         {"index": 3, "name": None, "probability": None}
     ]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a small network under SqueezeNet's name, and a photograph."""
+    folder = tmp_path / "data"
+    model = folder / photo.MODEL
+    model.parent.mkdir(parents=True)
+    model.write_bytes(coded(random_weights(np.random.default_rng(SEED))))
+    (model.parent / "deploy.prototxt").write_text(PROTOTXT)
+    (folder / "photos").mkdir()
+    save(folder / "photos", pixels(13, 12), "one.png")
+    (folder / "photos" / "imagenet_classes.txt").write_text("\n".join("abcdef"))
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def test_a_network_is_imported_once(data: Path) -> None:
+    picture = data / "photos" / "one.png"
+    network = photo.squeezenet(data, picture)
+    (kept,) = (data.parent / "cache" / "networks").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert photo.squeezenet(data, picture) == network
+    assert kept.stat().st_mtime_ns == before
+    kept.write_bytes(b"damaged")
+    assert photo.squeezenet(data, picture) == network
+    save(data / "photos", pixels(13, 12) // 2, "two.png")  # more to calibrate with
+    photo.squeezenet(data, picture)
+    assert len(list(kept.parent.iterdir())) == 2
+
+
+@pytest.mark.cocotb
+def test_the_demo_says_what_the_machine_sees(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = photo.squeezenet(data, data / "photos" / "one.png")
+    monkeypatch.delenv("THRESHER_CACHE")  # where simulators are built already
+    options = ["demo", "--network", "squeezenet", "--data", str(data), "--lanes", "2"]
+    figures = data / "figures.json"
+    with pytest.raises(SystemExit) as exit_:
+        main([*options, "--json", str(figures)])
+    out = capsys.readouterr().out
+    assert exit_.value.code == 0, out
+    report = json.loads(figures.read_text())
+    image = network.metadata["image"]
+    assert isinstance(image, dict)
+    inputs = read_picture(data / "photos" / "one.png", image, network.input_shape)[None]
+    logits = infer(network, inputs.astype(np.int64)).outputs[network.output].ravel()
+    assert report["top"][0]["name"] == "abcdef"[logits.argmax()]
+    assert report["values_compared"] > 0
+    assert report["values_different"] == report["counters_different"] == 0
+    assert f"{report['top'][0]['probability']:.3f}  {report['top'][0]['name']}" in out
+    assert f"{report['values_compared']:,} values compared, 0 differ" in out
