@@ -83,6 +83,8 @@ class Config:
         Powers of two. 0 chooses a default by P for the first three.
     channel_depth, pool_depth, segments
         Words of a column's constants and pooling row, segments of a lane; powers of two.
+    pair_cycles
+        Cycles that decoding a pair of a weight stream takes: 1, or 2, for a faster clock.
     residual, lookup
         Whether the columns can add a stored operand, and look outputs up: 1 or 0. The table of a
         lookup has a word for each activation, of at most 10 bits.
@@ -111,6 +113,7 @@ class Config:
     channel_depth: int = 1024
     pool_depth: int = 2048
     segments: int = 64
+    pair_cycles: int = 1
     residual: int = 1
     lookup: int = 1
 
@@ -142,6 +145,8 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+        if self.pair_cycles not in {1, 2}:
+            raise ValueError(f"pair_cycles must be 1 or 2, not {self.pair_cycles!r}")
         for name in ("residual", "lookup"):
             if getattr(self, name) not in {0, 1}:
                 raise ValueError(f"{name} must be 0 or 1, not {getattr(self, name)!r}")

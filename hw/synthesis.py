@@ -48,6 +48,10 @@ __all__ = [
 DEVICE = {"lut": 83_640, "ff": 83_640, "ebr": 208, "dsp": 156}
 """What an ECP5-85F has; carries and LUT RAM are made of its LUTs."""
 
+TARGET_PS = 6000
+"""Delay below which Yosys' mapper (abc9) saves LUTs: about half a period of 80 MHz, the other half
+being routing. Without it wide multiplexers take twice the LUTs to save a level or two."""
+
 KEPT = 60
 _CELLS = {
     "lut4": ("LUT4",),
@@ -178,6 +182,7 @@ def _mapped(text: str, top: str, kept: list[str], cache: Path) -> Synthesis:
         "read_rtlil {source}",
         f"hierarchy -top {top}",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in kept if name in present),
+        f"scratchpad -set abc9.D {TARGET_PS}",
         f"synth_ecp5 -top {top}",
         "tee -o {parts} stat -json",
         "setattr -mod -unset keep_hierarchy *",

@@ -290,8 +290,9 @@ def test_random_streams_equal_golden_under_any_stalls(seed: int) -> None:
         Config(lanes=1, accumulator_bits=40, multiplier="shift", code_bits=15),
         Config(lanes=4, weight_run_bits=1, code_bits=9, scale_bits=8, port_bits=256),
         Config(lanes=8, weight_run_bits=8, accumulator_bits=16),
+        Config(lanes=2, pair_cycles=2, code_bits=15, port_bits=64),
     ],
-    ids=["one-lane", "shortest-runs", "longest-runs"],
+    ids=["one-lane", "shortest-runs", "longest-runs", "two-cycles-a-pair"],
 )
 def test_other_sizes_equal_golden(config: Config) -> None:
     rng = np.random.default_rng(SEED)
@@ -330,8 +331,9 @@ def test_only_escapes_can_be_the_single_run_symbol_of_an_element() -> None:
     assert (too_long.error, too_long.position) == (ErrorCode.RUN_PAST_END, at + 20)
 
 
-def test_longest_codes_take_a_cycle_like_all_others() -> None:
-    config = dataclasses.replace(SMALL, code_bits=15, weight_run_bits=4)
+@pytest.mark.parametrize("pair_cycles", [1, 2])
+def test_longest_codes_take_as_long_as_all_others(pair_cycles: int) -> None:
+    config = dataclasses.replace(SMALL, code_bits=15, weight_run_bits=4, pair_cycles=pair_cycles)
     skewed = np.array([*range(1, 16), 15])
     rng = np.random.default_rng(SEED)
     codebook = rng.integers(0, 256, 16)
@@ -347,7 +349,7 @@ def test_longest_codes_take_a_cycle_like_all_others() -> None:
         results, _ = check_streams(config, [(data, load, LANE)], seed=SEED, stalled=stalled)
         cycles = results[0].tap_cycles[:36]
         if not stalled:
-            assert cycles == list(range(cycles[0], cycles[0] + 36))
+            assert cycles == list(range(cycles[0], cycles[0] + 36 * pair_cycles, pair_cycles))
 
 
 def test_longest_runs_and_escapes_cross_many_groups() -> None:
@@ -482,10 +484,10 @@ def check_damaged(config: Config, damaged: Sequence[bytes], seed: int) -> set[Er
     return found
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + 2))
-def test_flipped_bits_end_with_the_reference_error(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "pair_cycles"), [(SEED, 1), (SEED + 1, 1), (SEED + 2, 2)])
+def test_flipped_bits_end_with_the_reference_error(seed: int, pair_cycles: int) -> None:
     rng = np.random.default_rng(seed)
-    config = dataclasses.replace(SMALL, lanes=1)
+    config = dataclasses.replace(SMALL, lanes=1, pair_cycles=pair_cycles)
     damaged = []
     while len(damaged) < 24:
         stream = random_stream(rng, config, density=0.5, symbols=int(rng.choice([1, 4, 30])))
@@ -502,11 +504,13 @@ def test_flipped_bits_end_with_the_reference_error(seed: int) -> None:
     assert ErrorCode.CODE_UNUSED in check_damaged(config, damaged, seed)
 
 
-def test_truncated_streams_are_short() -> None:
+@pytest.mark.parametrize("pair_cycles", [1, 2])
+def test_truncated_streams_are_short(pair_cycles: int) -> None:
     rng = np.random.default_rng(SEED)
-    data = encode_column(random_stream(rng, SMALL, symbols=30), SMALL)
+    config = dataclasses.replace(SMALL, pair_cycles=pair_cycles)
+    data = encode_column(random_stream(rng, config, symbols=30), config)
     cut = [data[:at] for at in range(0, len(data), 8)]
-    assert check_damaged(SMALL, cut, SEED) == {ErrorCode.STREAM_SHORT}
+    assert check_damaged(config, cut, SEED) == {ErrorCode.STREAM_SHORT}
 
 
 def test_truncated_lookup_tables_are_short() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,21 @@ from thresher.golden.config import Config
 __all__ = ["BitReader"]
 
 _WINDOW = 32
-_BUFFER = 3 * _WINDOW  # the smallest that never falls below a window at a window a cycle
+_CHUNKS = 3  # the fewest that never fall below a window at a window a cycle
+
+
+def _window(m: Module, bits: Value, offset: Value) -> Value:
+    """Return a window of ``bits``, ``offset`` bits from their top, by three small multiplexers."""
+    for low, stop in ((3, 5), (1, 3), (0, 1)):
+        places = 1 << stop - low
+        width = _WINDOW + (1 << low) - 1
+        choices = [bits[len(bits) - (place << low) - width :][:width] for place in range(places)]
+        bits = Signal(width, name=f"from_bit_{low}")
+        with m.Switch(offset[low:stop]):
+            for place, choice in enumerate(choices):
+                with m.Case(place):
+                    m.d.comb += bits.eq(choice)
+    return bits
 
 
 class BitReader(wiring.Component):
@@ -77,43 +91,51 @@ class BitReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        chunks = self.config.port_bits // _WINDOW
+        chunks_a_word = self.config.port_bits // _WINDOW
 
-        # State: a word that goes chunk by chunk, from its top, into a left-aligned buffer.
+        # State: a word that goes chunk by chunk, from its top, into a queue of chunks, and the bit
+        # of the first chunk at which the window begins. Chunks that are not there are zeros.
         word = Signal(self.config.port_bits)
-        chunks_left = Signal(range(chunks + 1))
-        buffer = Signal(_BUFFER)
-        count = Signal(7)
+        chunks_left = Signal(range(chunks_a_word + 1))
+        chunks = [Signal(_WINDOW, name=f"chunk_{place}") for place in range(_CHUNKS)]
+        held = Signal(range(_CHUNKS + 1))
+        offset = Signal(range(_WINDOW))
         m.d.comb += [
-            self.window.eq(buffer[-_WINDOW:]),
-            self.available.eq(count),
+            self.window.eq(_window(m, Cat(chunks[1], chunks[0]), offset)),
             self.drained.eq(chunks_left == 0),
         ]
 
-        # Append a chunk behind the bits that are there, then drop the bits that are taken. Whether
-        # and where to append is known without `consume`, which comes late.
+        # Append a chunk, then drop the first one if the window goes past it. Whether and where to
+        # append is known without `consume`, which comes late.
         append = Signal()
-        chunk = Signal(_WINDOW)
-        appended = Signal(_BUFFER)
+        drop = Signal()
+        next_offset = Signal(range(2 * _WINDOW))
+        chunk = word.word_select((chunks_left - 1)[: (chunks_a_word - 1).bit_length()], _WINDOW)
+        appended = [Mux(append & (held == place), chunk, each) for place, each in enumerate(chunks)]
         m.d.comb += [
-            append.eq((count <= _BUFFER - _WINDOW) & (chunks_left != 0)),
-            chunk.eq(Mux(append, word[-_WINDOW:], 0)),
-            appended.eq(buffer | (Cat(Const(0, _BUFFER - _WINDOW), chunk) >> count)),
+            append.eq((held != _CHUNKS) & (chunks_left != 0)),
+            next_offset.eq(offset + self.consume),
+            drop.eq(next_offset[-1]),
         ]
         m.d.sync += [
-            buffer.eq(appended << self.consume),
-            count.eq(Mux(append, count + _WINDOW, count) - self.consume),
+            offset.eq(next_offset),
+            held.eq(held + append - drop),
+            self.available.eq(self.available + Mux(append, _WINDOW, 0) - self.consume),
             self.position.eq(self.position + self.consume),
         ]
+        for each, stays, follows in zip(chunks, appended, [*appended[1:], Const(0)], strict=True):
+            m.d.sync += each.eq(Mux(drop, follows, stays))
 
         # Word: free, or freed by the chunk of this cycle.
         m.d.comb += self.i.ready.eq((chunks_left == 0) | ((chunks_left == 1) & append))
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [word.eq(self.i.payload), chunks_left.eq(chunks)]
+            m.d.sync += [word.eq(self.i.payload), chunks_left.eq(chunks_a_word)]
         with m.Elif(append):
-            m.d.sync += [word.eq(word << _WINDOW), chunks_left.eq(chunks_left - 1)]
+            m.d.sync += chunks_left.eq(chunks_left - 1)
 
         with m.If(self.clear):
-            m.d.sync += [buffer.eq(0), count.eq(0), chunks_left.eq(0), self.position.eq(0)]
+            m.d.sync += [each.eq(0) for each in chunks]
+            m.d.sync += [held.eq(0), offset.eq(0), self.available.eq(0)]
+            m.d.sync += [chunks_left.eq(0), self.position.eq(0)]
 
         return m

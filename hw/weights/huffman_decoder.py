@@ -137,12 +137,25 @@ class HuffmanDecoder(wiring.Component):
             self.final.eq(decoding.final_used & (decoding.single | (final_differs == 0))),
         ]
 
+        # Offsets of the lengths. Length 0, of an only symbol, has offset 0.
+        offsets: Memory = Memory(shape=self.symbol.shape(), depth=16, init=[])
+        m.submodules.offsets = offsets
+        offset_write, offset = offsets.write_port(), offsets.read_port(domain="comb")
+        m.d.comb += [
+            offset_write.en.eq(tables.offset.valid),
+            offset_write.addr.eq(tables.offset.length),
+            offset_write.data.eq(tables.offset.offset),
+        ]
+
         # Symbol: a cycle to find its place, a cycle to read it.
         window = Signal(bits)
-        length_is = Signal(bits)
-        m.d.sync += [window.eq(self.window), length_is.eq(picked)]
-        code = _any(Mux(length_is[n], window[bits - n - 1 :], 0) for n in range(bits))
-        offset = _any(Mux(length_is[n], decoding.offsets[n], 0) for n in range(bits))
-        m.d.comb += [read.addr.eq(code + offset), self.symbol.eq(read.data)]
+        length = Signal(4)
+        m.d.sync += [window.eq(self.window), length.eq(self.length)]
+        code = (window << length)[bits:]
+        m.d.comb += [
+            offset.addr.eq(length),
+            read.addr.eq(code + offset.data),
+            self.symbol.eq(read.data),
+        ]
 
         return m

@@ -9,12 +9,18 @@ length's *offset*).
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Elaboratable, Module, ResetInserter, Signal, unsigned
+from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["HuffmanTable", "decoding_layout", "length_layout", "place_layout"]
+__all__ = [
+    "HuffmanTable",
+    "decoding_layout",
+    "length_layout",
+    "offset_layout",
+    "place_layout",
+]
 
 
 def length_layout() -> data.StructLayout:
@@ -30,17 +36,23 @@ def place_layout(symbols: int) -> data.StructLayout:
     )
 
 
-def decoding_layout(symbols: int, code_bits: int) -> data.StructLayout:
-    """What the decoding needs; element ``n`` of ``limits`` and ``offsets`` is of length ``n + 1``.
+def offset_layout(symbols: int) -> data.StructLayout:
+    """A write of the offset of one length."""
+    bits = max(1, (symbols - 1).bit_length())
+    return data.StructLayout(
+        {"valid": unsigned(1), "length": unsigned(4), "offset": unsigned(bits)}
+    )
+
+
+def decoding_layout(code_bits: int) -> data.StructLayout:
+    """What the decoding needs; element ``n`` of ``limits`` is of length ``n + 1``.
 
     ``final_code`` is the code of the last symbol, left-aligned, ``final_mask`` has ones where it
     has bits; both mean nothing unless ``final_used``.
     """
-    place_bits = max(1, (symbols - 1).bit_length())
     return data.StructLayout(
         {
             "limits": data.ArrayLayout(unsigned(code_bits + 1), code_bits),
-            "offsets": data.ArrayLayout(unsigned(place_bits), code_bits),
             "single": unsigned(1),
             "final_used": unsigned(1),
             "final_code": unsigned(code_bits),
@@ -83,14 +95,16 @@ class HuffmanTable(wiring.Component):
     i : ``In(stream.Signature(length_layout()))``
         Lengths in the order of the symbols; ``last`` with the final one.
     ready : ``Out(1)``
-        No table is on its way: ``decoding`` and the places written are whole.
+        No table is on its way: ``decoding`` and what was written are whole.
     building : ``Out(1)``
         All lengths are there, the table is being made.
     malformed : ``Out(1)``
         ``ready``, but the table is no code: more codes than there can be, a length above
         ``code_bits``, or one that is not 1 for the only symbol.
-    decoding : ``Out(decoding_layout(symbols, code_bits))``
-        Limits and offsets of the lengths, the last symbol's code, whether only one symbol is used.
+    decoding : ``Out(decoding_layout(code_bits))``
+        Limits of the lengths, the last symbol's code, whether only one symbol is used.
+    offset : ``Out(offset_layout(symbols))``
+        Writes to the list of offsets.
     place : ``Out(place_layout(symbols))``
         Writes to the list of symbols sorted by code.
     """
@@ -101,6 +115,7 @@ class HuffmanTable(wiring.Component):
     building: Signal
     malformed: Signal
     decoding: data.View
+    offset: data.View
     place: data.View
 
     def __init__(self, symbols: int, code_bits: int) -> None:
@@ -113,7 +128,8 @@ class HuffmanTable(wiring.Component):
                 "ready": Out(1),
                 "building": Out(1),
                 "malformed": Out(1),
-                "decoding": Out(decoding_layout(symbols, code_bits)),
+                "decoding": Out(decoding_layout(code_bits)),
+                "offset": Out(offset_layout(symbols)),
                 "place": Out(place_layout(symbols)),
             }
         )
@@ -124,11 +140,13 @@ class HuffmanTable(wiring.Component):
         m = Module()
 
         # State. `numbers` holds for each length the count of its codes, from the BUILD pass on the
-        # next place. The lengths themselves are kept for the SORT pass.
+        # next place; those that are not `counted` are 0. The lengths are kept for the SORT pass.
         state = Signal(_State)
         symbol = Signal(range(self.symbols))
         end_symbol = Signal(range(self.symbols))
-        numbers = Array(Signal(range(self.symbols + 1), name=f"number_{n}") for n in range(16))
+        numbers: Memory = Memory(shape=range(self.symbols + 1), depth=16, init=[])
+        m.submodules.numbers = numbers
+        counted = Signal(16)
         lengths: Memory = Memory(shape=4, depth=self.symbols, init=[])
         m.submodules.lengths = lengths
         write, read = lengths.write_port(), lengths.read_port()
@@ -143,19 +161,28 @@ class HuffmanTable(wiring.Component):
         built = Signal(4, init=1)
         length = Signal(4)
         number = Signal(range(self.symbols + 1))
-        m.d.comb += number.eq(numbers[length])
+        place = Signal(range(self.symbols + 1))  # in the BUILD pass: of the first code
+        seen, renewed = numbers.read_port(domain="comb"), numbers.write_port()
+        m.d.comb += [
+            seen.addr.eq(length),
+            number.eq(Mux(counted.bit_select(length, 1), seen.data, 0)),
+            renewed.addr.eq(length),
+            renewed.data.eq(Mux(state == _State.BUILD, place, number + 1)),
+        ]
+        with m.If(renewed.en):
+            m.d.sync += counted.bit_select(length, 1).eq(1)
 
         with m.Switch(state):
             with m.Case(_State.LOAD):
                 m.d.comb += [self.i.ready.eq(1), length.eq(self.i.payload.length)]
                 with m.If(self.i.valid):
-                    m.d.comb += write.en.eq(1)
-                    m.d.sync += [numbers[length].eq(number + 1), symbol.eq(symbol + 1)]
+                    m.d.comb += [write.en.eq(1), renewed.en.eq(1)]
+                    m.d.sync += symbol.eq(symbol + 1)
                     with m.If(self.i.payload.last):
                         m.d.sync += [state.eq(_State.BUILD), symbol.eq(0), end_symbol.eq(symbol)]
 
             with m.Case(_State.BUILD):
-                m.d.comb += length.eq(built)
+                m.d.comb += [length.eq(built), renewed.en.eq(1)]
                 m.d.sync += built.eq(built + 1)
                 with m.If(built == self.code_bits):
                     m.d.sync += state.eq(_State.SORT)
@@ -167,14 +194,15 @@ class HuffmanTable(wiring.Component):
                     self.place.valid.eq(length != 0),
                     self.place.place.eq(number),
                     self.place.symbol.eq(symbol),
+                    renewed.en.eq(1),
                 ]
-                m.d.sync += [numbers[length].eq(number + 1), symbol.eq(symbol + 1)]
+                m.d.sync += symbol.eq(symbol + 1)
                 with m.If(symbol == end_symbol):
                     m.d.sync += [state.eq(_State.LOAD), symbol.eq(0)]
 
         self._look_at_lengths(m, write.en, symbol)
         with m.If(state == _State.BUILD):
-            self._build_length(m, built, number, numbers)
+            self._build_length(m, built, number, place)
 
         clearable: Elaboratable = ResetInserter(self.clear)(m)
         return clearable
@@ -199,30 +227,28 @@ class HuffmanTable(wiring.Component):
             self.ready & (too_long | self.overfull | (self.decoding.single & long_single))
         )
 
-    def _build_length(
-        self, m: Module, built: Signal, number: Signal, numbers: Array[Signal]
-    ) -> None:
+    def _build_length(self, m: Module, built: Signal, number: Signal, place: Signal) -> None:
         """From the count of the codes of one length make its limit, offset and first place."""
-        # Its first code, the first one's place, and how many codes of this length there can be.
+        # Its first code, and how many codes of this length there can be.
         first = Signal(self.code_bits + 2)
-        place = Signal(range(self.symbols + 1))
         possible = Signal(self.code_bits + 2, init=2)
         limit = Signal(self.code_bits + 3)
-        m.d.comb += limit.eq(first + number)
+        m.d.comb += [
+            limit.eq(first + number),
+            self.offset.valid.eq(1),
+            self.offset.length.eq(built),
+            self.offset.offset.eq(place - first),
+        ]
         m.d.sync += [
             first.eq(limit << 1),
             place.eq(place + number),
             possible.eq(possible << 1),
-            numbers[built].eq(place),
         ]
         decoding = self.decoding
         with m.Switch(built):
             for n in range(self.code_bits):
                 with m.Case(n + 1):
-                    m.d.sync += [
-                        decoding.limits[n].eq(limit),
-                        decoding.offsets[n].eq(place - first),
-                    ]
+                    m.d.sync += decoding.limits[n].eq(limit)
         with m.If(limit > possible):
             m.d.sync += self.overfull.eq(1)
 

@@ -43,15 +43,19 @@ def codebook_write_layout(config: Config) -> data.StructLayout:
 class PairDecoder(wiring.Component):
     """Decode the pair at the start of a window; three cycles later its run and weight are out.
 
+    With ``config.pair_cycles`` 2 the run's code is measured in one cycle, the index's in the next.
+
     Timing contract
     ---------------
     Latency
-        ``bits``, ``fits``, ``unused``, ``fault_at`` belong to the window of the same cycle. A pair
-        taken in cycle ``t`` is at ``o`` in cycle ``t + 4``.
+        ``bits``, ``fits``, ``unused``, ``fault_at`` belong to the window of the same cycle, with
+        ``pair_cycles`` 2 to that of the cycle before. A pair taken in cycle ``t`` is at ``o`` in
+        cycle ``t + 4``.
     Throughput
-        One pair a cycle.
+        One pair in ``pair_cycles`` cycles.
     Combinational paths
-        ``window`` and ``available`` to ``bits``, ``fits``, ``unused`` and ``fault_at``.
+        With ``pair_cycles`` 1, ``window`` and ``available`` to ``bits``, ``fits``, ``unused`` and
+        ``fault_at``.
     Reset
         Nothing is on its way; no symbol is used.
 
@@ -74,6 +78,10 @@ class PairDecoder(wiring.Component):
         The table is whole, but no code.
     window : ``In(32)``, available : ``In(7)``
         The next bits of the stream, 0 beyond ``available``.
+    look : ``In(1)``
+        They begin with a pair.
+    looked : ``Out(1)``
+        ``bits``, ``fits``, ``unused`` and ``fault_at`` are those of a pair.
     bits : ``Out(5)``
         Length of the pair.
     fits : ``Out(1)``
@@ -104,6 +112,8 @@ class PairDecoder(wiring.Component):
     indices_malformed: Signal
     window: Signal
     available: Signal
+    look: Signal
+    looked: Signal
     bits: Signal
     fits: Signal
     unused: Signal
@@ -128,6 +138,8 @@ class PairDecoder(wiring.Component):
                 "indices_malformed": Out(1),
                 "window": In(32),
                 "available": In(7),
+                "look": In(1),
+                "looked": Out(1),
                 "bits": Out(5),
                 "fits": Out(1),
                 "unused": Out(1),
@@ -164,17 +176,32 @@ class PairDecoder(wiring.Component):
         ]
 
         # Lengths. The index code begins where the run code ends; the escape has none.
+        run_length, run_final, run_unused = Signal(4), Signal(), Signal()
+        seen = Signal(7)  # bits that were there when the run code was measured
         run_fits = Signal()
         index_fault = Signal()
+        measured = [
+            index.window.eq((self.window << run.length)[32 - code_bits : 32]),
+            run_length.eq(run.length),
+            run_final.eq(run.final),
+            run_unused.eq(run.unused),
+            seen.eq(self.available),
+        ]
+        if config.pair_cycles == 1:
+            m.d.comb += [*measured, self.looked.eq(self.look)]
+        else:  # a pair that is not whole, or was taken, is measured anew
+            m.d.sync += [
+                *measured,
+                self.looked.eq(self.look & ~self.take & (~self.looked | self.fits)),
+            ]
         m.d.comb += [
             run.window.eq(self.window[-code_bits:]),
-            index.window.eq((self.window << run.length)[32 - code_bits : 32]),
-            self.bits.eq(run.length + Mux(run.final, 0, index.length)),
-            run_fits.eq(~run.unused & (run.length <= self.available)),
-            index_fault.eq(index.unused & ~run.final),
-            self.fits.eq(~run.unused & ~index_fault & (self.bits <= self.available)),
-            self.unused.eq(run.unused | (run_fits & index_fault)),
-            self.fault_at.eq(Mux(run_fits, run.length, 0)),
+            self.bits.eq(run_length + Mux(run_final, 0, index.length)),
+            run_fits.eq(~run_unused & (run_length <= seen)),
+            index_fault.eq(index.unused & ~run_final),
+            self.fits.eq(self.looked & ~run_unused & ~index_fault & (self.bits <= seen)),
+            self.unused.eq(self.looked & (run_unused | (run_fits & index_fault))),
+            self.fault_at.eq(Mux(run_fits, run_length, 0)),
         ]
 
         # Pipeline: places of the symbols, symbols, weight code.
@@ -184,7 +211,7 @@ class PairDecoder(wiring.Component):
         covered = Signal(config.weight_run_bits)
         m.d.sync += [
             valid.eq(Mux(self.flush, 0, valid << 1 | self.take)),
-            weight[0].eq(~run.final),
+            weight[0].eq(~run_final),
             bits[0].eq(self.bits),
             covered.eq(Mux(weight[1], run.symbol, run.symbol - 1)),  # the escape has no weight
         ]

@@ -64,11 +64,11 @@ class WeightLoader(wiring.Component):
     Latency
         ``busy`` is high from the cycle after ``start`` until the last write strobe has been out.
     Throughput
-        A field (constant, table entry, code length, count) a cycle and a pair a cycle, plus a
-        cycle for each group entered beyond the first one of a pair and each pointer after an
-        element's last pair, plus up to 14 cycles an element. Decoding waits for the tables: they
-        are ready ``K + code_bits + 1`` cycles after the last of ``K`` index lengths, while ``K``
-        codebook entries are read.
+        A field (constant, table entry, code length, count) a cycle and a pair in
+        ``config.pair_cycles`` cycles, plus a cycle for each group entered beyond the first one of a
+        pair and each pointer after an element's last pair, plus up to 14 cycles an element.
+        Decoding waits for the tables: they are ready ``K + code_bits + 1`` cycles after the last of
+        ``K`` index lengths, while ``K`` codebook entries are read.
     Combinational paths
         None to ``words`` or the writes. A start with a word on offer discards that word.
     Reset
@@ -191,6 +191,13 @@ class WeightLoader(wiring.Component):
         if config.lookup:
             self._load_lookup(m, state, field)
 
+        # Whether the stream was at its end when the pair was looked at.
+        was_dry = Signal()
+        if config.pair_cycles == 1:
+            m.d.comb += was_dry.eq(dry)
+        else:
+            m.d.sync += was_dry.eq(dry)
+
         # States. Decoding does not wait for the tap writer, but for its end.
         pairs_left = Signal(20)
         row = writer.element.row
@@ -230,6 +237,7 @@ class WeightLoader(wiring.Component):
                     m.d.sync += state.eq(_State.FAIL)
 
             with m.Case(_State.DECODE):
+                m.d.comb += decoder.look.eq(pairs_left != 0)
                 with m.If(pairs_left == 0):
                     m.d.sync += state.eq(_State.FINISH)
                 with m.Elif(decoder.fits):
@@ -237,7 +245,7 @@ class WeightLoader(wiring.Component):
                     m.d.sync += pairs_left.eq(pairs_left - decoder.room)
                 with m.Elif(decoder.unused):
                     fail(ErrorCode.CODE_UNUSED, reader.position + decoder.fault_at)
-                with m.Elif(dry):
+                with m.Elif(dry & was_dry & decoder.looked):
                     fail(ErrorCode.STREAM_SHORT, reader.position + decoder.fault_at)
 
             with m.Case(_State.FINISH), m.If(decoder.empty):
