@@ -128,6 +128,7 @@ class Accumulators(wiring.Component):
 
         # Banks.
         read_words: list[Signal] = []
+        sums: list[Signal] = []
         for bank, drain in enumerate(self.drain):
             memory: Memory = Memory(
                 shape=word,
@@ -143,6 +144,10 @@ class Accumulators(wiring.Component):
             zeroing: Any = Signal(bank_access_layout(self.config), name=f"zeroing_{bank}")
             zeroing_address = Signal(self.config.offset_bits - 1, name=f"zeroing_address_{bank}")
             at = Mux(is_written, writing.address[1:], zeroing.address)
+            sum_or_zero = Signal(
+                word, name=f"sum_or_zero_{bank}"
+            )  # 0 unless an addition is written
+            sums.append(sum_or_zero)
             m.d.comb += [
                 is_added.eq(self.add.valid & (self.add.address[0] == bank)),
                 self.taken[bank].eq(drain.valid & ~is_added),
@@ -151,7 +156,7 @@ class Accumulators(wiring.Component):
                 is_written.eq(writing.valid & (writing.address[0] == bank)),
                 write.en.eq(self.clearing | is_written | zeroing.valid),
                 write.addr.eq(Mux(self.clearing, sweep, at)),
-                write.data.eq(Mux(is_written, sum_writing, 0)),  # not while clearing
+                write.data.eq(sum_or_zero),
             ]
             # A word is taken when no addition reads here, so none writes when it is zeroed.
             m.d.sync += [
@@ -171,8 +176,13 @@ class Accumulators(wiring.Component):
             m.d.comb += latest.eq(sum_writing)
         with m.Elif(hits_written):
             m.d.comb += latest.eq(sum_written)
+        new_sum = Signal(word)
+        m.d.comb += new_sum.eq(latest + self.product)
+        for bank, sum_or_zero in enumerate(sums):
+            written_next = adding.valid & (adding.address[0] == bank) & ~self.clear
+            m.d.sync += sum_or_zero.eq(Mux(written_next, new_sum, 0))
         m.d.sync += [
-            sum_writing.eq(latest + self.product),
+            sum_writing.eq(new_sum),
             sum_written.eq(sum_writing),
             writing.eq(adding),
         ]

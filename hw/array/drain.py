@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -56,9 +56,9 @@ class Drain(wiring.Component):
     run : ``In(element_run_layout())``
         ``channels`` and ``row_size`` are used; stable during the run.
     channels : ``In(16)``
-        Channels of this column.
+        Channels of this column. A row of all columns has at most ``accumulator_depth`` words.
     top : ``In(1)``
-        There is no element to the north.
+        There is no element to the north; ``north.payload`` is 0.
     start, clear : ``In(1)``
         A run starts; drop everything.
     complete : ``In(1)``
@@ -119,50 +119,49 @@ class Drain(wiring.Component):
         begin = Signal()
         m.d.comb += begin.eq(self.start | self.clear)
 
-        # Readers: each goes upward in its bank, row by row, while rows are complete.
+        # Accumulators in the order of their addresses, counted modulo twice the depth: all before
+        # `end` are of complete rows, the oldest row that is not drained goes up to `row_end`.
+        count = self.config.offset_bits + 1
+        end = Signal(count)
+        row_end = Signal(count)
+        nothing = Signal()  # is sent by this column
+        m.d.comb += nothing.eq(self.channels == 0)
+        with m.If(self.complete & ~nothing):
+            m.d.sync += end.eq(end + self.run.row_size)
+
+        # Readers: each goes upward in its bank as far as rows are complete.
         queues = []
-        waiting = Signal()
-        row_read = Signal(BANKS)  # a bank has read its part of a row
-        all_rows = [Signal(12, name=f"rows_{bank}") for bank in range(BANKS)]
-        m.d.comb += waiting.eq((all_rows[0] != 0) | (all_rows[1] != 0))
-        rows_read = [Signal(12, name=f"rows_read_{bank}") for bank in range(BANKS)]
+        waiting = Signal(BANKS)
+        passed = Signal(BANKS)
         for bank, request in enumerate(self.request):
             queue = ResetInserter(self.clear)(
                 SyncFIFO(width=self.config.accumulator_bits, depth=QUEUE_DEPTH)
             )
             m.submodules[f"queue_{bank}"] = queue
             queues.append(queue)
-            rows = all_rows[bank]
-            address = Signal(self.config.offset_bits - 1, name=f"address_{bank}")
-            place = Signal(17, name=f"place_{bank}")  # of that accumulator in its row
-            after = Signal(17, name=f"after_{bank}")
-            first = Signal(17, name=f"first_{bank}")  # place of the next row's first one, this next
-            skips = Signal(name=f"skips_{bank}")  # the row has no accumulator here
+            word_number = Signal(count - 1, name=f"word_number_{bank}")
+            at = Cat(Const(bank, 1), word_number)
             m.d.comb += [
                 queue.w_en.eq(self.word_valid[bank]),
                 queue.w_data.eq(self.word[bank]),
-                skips.eq((rows != 0) & ((place >= self.run.row_size) | (self.channels == 0))),
-                request.valid.eq((rows != 0) & ~skips & (queue.level < QUEUE_DEPTH - 1)),
-                request.address.eq(address),
-                after.eq(Mux(skips, place, place + BANKS)),
-                first.eq(after - self.run.row_size),
+                waiting[bank].eq((at - end)[count - 1]),
+                passed[bank].eq(~(at - row_end)[count - 1]),
+                request.valid.eq(waiting[bank] & (queue.level < QUEUE_DEPTH - 1)),
+                request.address.eq(word_number),
             ]
             with m.If(self.taken[bank]):
-                m.d.sync += [address.eq(address + 1), place.eq(after)]
-            with m.If(skips | (self.taken[bank] & (after >= self.run.row_size))):
-                m.d.comb += row_read[bank].eq(1)
-                m.d.sync += place.eq(Mux(self.channels == 0, place, first))
-            m.d.sync += [
-                rows.eq(rows + self.complete - row_read[bank]),
-                rows_read[bank].eq(rows_read[bank] + row_read[bank] - self.drained),
-            ]
+                m.d.sync += word_number.eq(word_number + 1)
             with m.If(begin):
-                m.d.sync += [rows.eq(0), address.eq(0), place.eq(bank), rows_read[bank].eq(0)]
-        m.d.comb += self.drained.eq((rows_read[0] != 0) & (rows_read[1] != 0))
+                m.d.sync += word_number.eq(0)
+        m.d.comb += self.drained.eq(Mux(nothing, self.complete, passed.all()))
+        with m.If(self.drained):
+            m.d.sync += row_end.eq(row_end + self.run.row_size)
+        with m.If(begin):
+            m.d.sync += [end.eq(0), row_end.eq(self.run.row_size)]
 
         # Sequence of words: banks in turn; in a position those of the column's channels are sent.
         turn = Signal()
-        channel = Signal(16)
+        channel = Signal(count)
         last_channel = Signal()
         sent = Signal()
         arrived = Signal()
@@ -190,7 +189,7 @@ class Drain(wiring.Component):
             next_word.eq(send | (arrived & ~sent)),
             self.north.ready.eq(arrived & sent & free & ~self.top & ~self.clear),
             self.idle.eq(
-                ~waiting
+                ~waiting.any()
                 & ~queues[0].r_rdy
                 & ~queues[1].r_rdy
                 & ~self.word_valid[0]
@@ -201,7 +200,7 @@ class Drain(wiring.Component):
         with m.If(free):
             m.d.sync += self.south.valid.eq(send)
         with m.If(send):
-            m.d.sync += self.south.payload.eq(word + Mux(self.top, 0, self.north.payload))
+            m.d.sync += self.south.payload.eq(word + self.north.payload)
         with m.If(self.clear):
             m.d.sync += self.south.valid.eq(0)
         return m

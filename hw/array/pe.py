@@ -63,7 +63,7 @@ class PE(wiring.Component):
     north, south : streams of ``signed(accumulator_bits)``, in and out
         Sums of the elements above; the same with this one's.
     top : ``In(1)``
-        There is no element to the north; ``north`` is not used. Constant.
+        There is no element to the north; ``north.payload`` is 0. Constant.
     tap, pointer : ``In(tap_write_layout(config))``, ``In(pointer_write_layout(config))``
         Writes of the loader; ``row`` is ignored.
     run : ``In(element_run_layout())``
@@ -185,7 +185,7 @@ class PE(wiring.Component):
         end = Signal(config.tap_bits)
         base = Signal(config.offset_bits)
         value = Signal(signed(config.activation_bits))
-        open_rows = Signal(12)
+        open_rows = Signal(config.offset_bits + 1)
 
         # Flags of the stages: a tap, or a marker of a complete row.
         tap_read = Signal()
@@ -205,7 +205,7 @@ class PE(wiring.Component):
             next_at.eq(at + 1),
             free.eq(~walking | (next_at == end)),
             is_open.eq(work.payload.marker & work.payload.open),
-            must_wait.eq(is_open & (open_rows >= self.run.ring_rows)),
+            must_wait.eq(is_open & (open_rows == self.run.ring_rows)),
             work.ready.eq(free & ~must_wait),
             take.eq(work.valid & work.ready),
             read.addr.eq(at),
