@@ -81,10 +81,13 @@ class Config:
     tap_depth, group_depth, accumulator_depth, fifo_depth
         Words of a processing element's tap store, start-pointer store, accumulators, token FIFO.
         Powers of two. 0 chooses a default by P for the first three.
+    accumulator_banks
+        Banks of the accumulators: 2, so that a bank is drained while the other is added to, or 1,
+        which saves memory and logic; it is drained when nothing is added.
     channel_depth, pool_depth, segments
         Words of a column's constants and pooling row, segments of a lane; powers of two.
     pair_cycles
-        Cycles that decoding a pair of a weight stream takes: 1, or 2, for a faster clock.
+        Cycles that decoding a pair of a weight stream takes: 1, or 4, for a faster clock.
     residual, lookup
         Whether the columns can add a stored operand, and look outputs up: 1 or 0. The table of a
         lookup has a word for each activation, of at most 10 bits.
@@ -110,6 +113,7 @@ class Config:
     group_depth: int = 0
     accumulator_depth: int = 0
     fifo_depth: int = 8
+    accumulator_banks: int = 2
     channel_depth: int = 1024
     pool_depth: int = 2048
     segments: int = 64
@@ -145,8 +149,10 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
-        if self.pair_cycles not in {1, 2}:
-            raise ValueError(f"pair_cycles must be 1 or 2, not {self.pair_cycles!r}")
+        if self.accumulator_banks not in {1, 2}:
+            raise ValueError(f"accumulator_banks must be 1 or 2, not {self.accumulator_banks!r}")
+        if self.pair_cycles not in {1, 4}:
+            raise ValueError(f"pair_cycles must be 1 or 4, not {self.pair_cycles!r}")
         for name in ("residual", "lookup"):
             if getattr(self, name) not in {0, 1}:
                 raise ValueError(f"{name} must be 0 or 1, not {getattr(self, name)!r}")

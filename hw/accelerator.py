@@ -42,7 +42,7 @@ class Accelerator(wiring.Component):
     Combinational paths
         None between ports, but for those of the memory port's own handshake.
     Reset
-        ``ready`` rises after the accumulators were cleared, ``accumulator_depth / 2`` cycles on.
+        ``ready`` rises after the accumulators were cleared, the words of a bank in cycles.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ from thresher.golden.config import Config
 from thresher.golden.errors import ThresherError
 from thresher.hw.accelerator import Accelerator
 from thresher.hw.generate import TOP
-from thresher.hw.verilog import to_rtlil
+from thresher.hw.verilog import split_modules, to_verilog
 
 __all__ = [
     "DEVICE",
@@ -159,9 +159,12 @@ def synthesise(config: Config, cache: Path, part: str | None = None) -> Synthesi
     ThresherError
         If pyosys is missing or fails, or there is no such part.
     """
-    text, kinds = to_rtlil(Accelerator(config), TOP)
-    own = [name for name in _instances(text)[TOP] if name.startswith(f"{TOP}.")]
-    names = {name.removeprefix(f"{TOP}."): name for name in [*kinds, *own]}
+    text = to_verilog(Accelerator(config), TOP)
+    names = {  # the kinds of parts, and the machine's own modules
+        name.removeprefix(f"{TOP}."): name
+        for name in split_modules(text)
+        if name.removeprefix(f"{TOP}.").count(".") == 0 and name != TOP
+    }
     if part is not None and part not in names:
         raise ThresherError(f"there is no part {part}: choose one of {', '.join(names)}")
     top = TOP if part is None else names[part]
@@ -170,18 +173,15 @@ def synthesise(config: Config, cache: Path, part: str | None = None) -> Synthesi
 
 def map_component(component: wiring.Component, name: str, cache: Path) -> Synthesis:
     """Map one component, flat, as module ``name``; see :func:`synthesise`."""
-    text, _ = to_rtlil(component, name)
-    return _mapped(text, name, [], cache)
+    return _mapped(to_verilog(component, name), name, [], cache)
 
 
 def _mapped(text: str, top: str, kept: list[str], cache: Path) -> Synthesis:
-    """Map module ``top`` of an RTLIL text, modules ``kept`` apart."""
+    """Map module ``top`` of a Verilog text, modules ``kept`` apart."""
     tool = _version("pyosys", "pip install pyosys")
-    present = set(_instances(text))
     commands = [
-        "read_rtlil {source}",
-        f"hierarchy -top {top}",
-        *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in kept if name in present),
+        "read_verilog {source}",
+        *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in kept),
         f"scratchpad -set abc9.D {TARGET_PS}",
         f"synth_ecp5 -top {top}",
         "tee -o {parts} stat -json",
@@ -220,7 +220,7 @@ def _map(text: str, commands: list[str], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as work:
         paths = {name: Path(work, f"{name}.json") for name in ("parts", "total", "netlist")}
-        source, script = Path(work, "source.il"), Path(work, "script.ys")
+        source, script = Path(work, "source.v"), Path(work, "script.ys")
         source.write_text(text)
         script.write_text("\n".join(line.format(source=source, **paths) for line in commands))
         done = subprocess.run(
@@ -370,16 +370,6 @@ def _keep(folder: Path, files: list[Path]) -> None:
     others = [path for path in folder.parent.iterdir() if re.fullmatch(r"[0-9a-f]{24}", path.name)]
     for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _instances(text: str) -> dict[str, dict[str, int]]:
-    """Modules inside each module of an RTLIL text."""
-    inside: dict[str, dict[str, int]] = {}
-    for module, body in re.findall(r"(?ms)^module \\(\S+)\n(.*?)^end\n", text):
-        inside[module] = {}
-        for child in re.findall(r"(?m)^\s*cell \\(\S+) ", body):
-            inside[module][child] = inside[module].get(child, 0) + 1
-    return inside
 
 
 def _hash(*texts: str) -> str:

@@ -266,7 +266,8 @@ def check_pe(
 def test_pe_equals_golden_under_any_flow_control(seed: int, most: int) -> None:
     rng = random.Random(seed)
     kind = list(MultiplierKind)[seed % 4]
-    config = small(multiplier=kind, fifo_depth=rng.choice([2, 8]))
+    banks = 1 + seed % 2
+    config = small(multiplier=kind, fifo_depth=rng.choice([2, 8]), accumulator_banks=banks)
     run = ArrayRun(out_width=rng.choice([1, 2, 3]), channels=rng.choice([1, 2]))
     channels = rng.randint(1, run.channels)
     rows = 12
@@ -289,7 +290,8 @@ def test_pe_equals_golden_under_any_flow_control(seed: int, most: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_array_equals_golden_under_any_flow_control(seed: int, most: int, lanes: int) -> None:
     rng = random.Random(seed)
-    config = small(lanes=lanes, multiplier=list(MultiplierKind)[seed % 4])
+    banks = 2 - seed % 2
+    config = small(lanes=lanes, multiplier=list(MultiplierKind)[seed % 4], accumulator_banks=banks)
     run = ArrayRun(out_width=rng.choice([1, 3]), channels=2)
     channels = [2, seed % 3][:lanes]
     rows = 8
@@ -366,9 +368,10 @@ def simulate_array(
 WIDE = ArrayRun(out_width=4, channels=4)  # one row fills the accumulators of small()
 
 
+@pytest.mark.parametrize("banks", [1, 2])
 @pytest.mark.parametrize("distance", [1, 2, 3, 4])
-def test_hits_on_one_accumulator_a_few_cycles_apart(distance: int) -> None:
-    config = small()
+def test_hits_on_one_accumulator_a_few_cycles_apart(distance: int, banks: int) -> None:
+    config = small(accumulator_banks=banks)
     # Offsets 3, 5, 7, .. on one bank, so that only the accumulator repeats at the distance.
     pairs = [(3 + 2 * (k % distance), k % 15 - 7) for k in range(24)]
     taps = make_taps(config, [pairs])
@@ -398,8 +401,9 @@ def test_only_markers_give_rows_of_zeros() -> None:
     assert seen.sums == [[0] * 36]
 
 
-def test_a_column_without_channels_drops_its_rows() -> None:
-    config = small()
+@pytest.mark.parametrize("banks", [1, 2])
+def test_a_column_without_channels_drops_its_rows(banks: int) -> None:
+    config = small(accumulator_banks=banks)
     run = ArrayRun(out_width=2, channels=2)
     seen = check_pe([OPEN, COMPLETE] * 9, make_taps(config, [[]]), config, run, channels=0, ring=1)
     assert seen.sums == [[]]
@@ -448,8 +452,9 @@ def test_one_token_without_taps_a_cycle() -> None:
     assert macs.trace["mac"].index(1) == 26  # twenty cycles later than without them
 
 
-def test_one_word_a_cycle_leaves_south() -> None:
-    config = small(accumulator_depth=64)
+@pytest.mark.parametrize("banks", [1, 2])
+def test_one_word_a_cycle_leaves_south(banks: int) -> None:
+    config = small(accumulator_depth=64, accumulator_banks=banks)
     run = ArrayRun(out_width=8, channels=4)
     dut = PE(config)
     valid_cycles: list[int] = []
@@ -506,8 +511,9 @@ def test_tokens_go_east_while_the_element_waits() -> None:
     simulate(dut, [testbench], nothing, [dut.o])
 
 
-def test_clear_drops_a_run_and_zeroes_the_accumulators() -> None:
-    config = small()
+@pytest.mark.parametrize("banks", [1, 2])
+def test_clear_drops_a_run_and_zeroes_the_accumulators(banks: int) -> None:
+    config = small(accumulator_banks=banks)
     taps = make_taps(config, [[(k, 5) for k in range(16)]])
     dut = PE(config)
     sums: list[int] = []
@@ -526,7 +532,7 @@ def test_clear_drops_a_run_and_zeroes_the_accumulators() -> None:
         ctx.set(dut.clear, 1)
         await ctx.tick()
         ctx.set(dut.clear, 0)
-        for _ in range(config.accumulator_depth // 2):
+        for _ in range(config.accumulator_depth // banks):
             assert ctx.get(dut.clearing)
             assert not ctx.get(dut.i.ready)
             assert not ctx.get(dut.south.valid)

@@ -1,20 +1,18 @@
-"""Accumulators of a processing element: two banks, added to and drained at the same time."""
+"""Accumulators of a processing element: banks, added to and drained at the same time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 
-__all__ = ["BANKS", "Accumulators", "access_layout", "bank_access_layout"]
-
-BANKS = 2
+__all__ = ["Accumulators", "access_layout", "bank_access_layout"]
 
 
 def access_layout(config: Config) -> data.StructLayout:
@@ -24,14 +22,20 @@ def access_layout(config: Config) -> data.StructLayout:
 
 def bank_access_layout(config: Config) -> data.StructLayout:
     """A request for the accumulator at ``address`` of one bank."""
-    return data.StructLayout({"valid": unsigned(1), "address": unsigned(config.offset_bits - 1)})
+    return data.StructLayout({"valid": unsigned(1), "address": unsigned(_bank_bits(config))})
+
+
+def _bank_bits(config: Config) -> int:
+    """Width of an address in a bank."""
+    return (config.accumulator_depth // config.accumulator_banks - 1).bit_length()
 
 
 class Accumulators(wiring.Component):
     """Add a product to one accumulator, and read and zero others, in every cycle.
 
-    The lowest address bit chooses the bank. A bank has one read port and one write port, neither
-    transparent; an addition takes the sum of the two before it when they hit its address.
+    The lowest address bit chooses the bank, if there are two. A bank has one read port and one
+    write port, neither transparent; an addition takes the sum of the two before it when they hit
+    its address.
     Not forwarded, because a row is drained only when no addition to it is under way, and reused
     only after that: from ``add`` to ``drain`` within two cycles, and the other way round. So no
     word matters that is read and written in the same cycle, and synthesis is told so
@@ -94,10 +98,10 @@ class Accumulators(wiring.Component):
             {
                 "add": In(access_layout(config)),
                 "product": In(signed(config.activation_bits + config.weight_bits)),
-                "drain": In(bank_access_layout(config)).array(BANKS),
-                "taken": Out(1).array(BANKS),
-                "word": Out(signed(config.accumulator_bits)).array(BANKS),
-                "word_valid": Out(1).array(BANKS),
+                "drain": In(bank_access_layout(config)).array(config.accumulator_banks),
+                "taken": Out(1).array(config.accumulator_banks),
+                "word": Out(signed(config.accumulator_bits)).array(config.accumulator_banks),
+                "word_valid": Out(1).array(config.accumulator_banks),
                 "clear": In(1),
                 "clearing": Out(1),
                 "idle": Out(1),
@@ -107,6 +111,8 @@ class Accumulators(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         access = access_layout(self.config)
+        banks = self.config.accumulator_banks
+        low = self.config.offset_bits - _bank_bits(self.config)  # bits that choose the bank
         word = signed(self.config.accumulator_bits)
 
         # State: the addition whose word is read, the one whose sum is written, and the sum of the
@@ -117,7 +123,7 @@ class Accumulators(wiring.Component):
         hits_written = Signal()
         sum_writing = Signal(word)
         sum_written = Signal(word)
-        sweep = Signal(self.config.offset_bits - 1)
+        sweep = Signal(_bank_bits(self.config))
 
         # Request stage: additions go first.
         m.d.sync += [
@@ -132,7 +138,7 @@ class Accumulators(wiring.Component):
         for bank, drain in enumerate(self.drain):
             memory: Memory = Memory(
                 shape=word,
-                depth=self.config.accumulator_depth // BANKS,
+                depth=self.config.accumulator_depth // banks,
                 init=[],
                 attrs={"no_rw_check": "1"},
             )
@@ -142,18 +148,18 @@ class Accumulators(wiring.Component):
             is_added = Signal(name=f"is_added_{bank}")
             is_written = Signal(name=f"is_written_{bank}")
             zeroing: Any = Signal(bank_access_layout(self.config), name=f"zeroing_{bank}")
-            zeroing_address = Signal(self.config.offset_bits - 1, name=f"zeroing_address_{bank}")
-            at = Mux(is_written, writing.address[1:], zeroing.address)
+            zeroing_address = Signal(_bank_bits(self.config), name=f"zeroing_address_{bank}")
+            at = Mux(is_written, writing.address[low:], zeroing.address)
             sum_or_zero = Signal(
                 word, name=f"sum_or_zero_{bank}"
             )  # 0 unless an addition is written
             sums.append(sum_or_zero)
             m.d.comb += [
-                is_added.eq(self.add.valid & (self.add.address[0] == bank)),
+                is_added.eq(self.add.valid & (self.add.address[:low] == bank)),
                 self.taken[bank].eq(drain.valid & ~is_added),
-                read.addr.eq(Mux(is_added, self.add.address[1:], drain.address)),
+                read.addr.eq(Mux(is_added, self.add.address[low:], drain.address)),
                 self.word[bank].eq(read.data),
-                is_written.eq(writing.valid & (writing.address[0] == bank)),
+                is_written.eq(writing.valid & (writing.address[:low] == bank)),
                 write.en.eq(self.clearing | is_written | zeroing.valid),
                 write.addr.eq(Mux(self.clearing, sweep, at)),
                 write.data.eq(sum_or_zero),
@@ -171,7 +177,7 @@ class Accumulators(wiring.Component):
 
         # Addition stage: the freshest word of that address, and the product.
         latest = Signal(word)
-        m.d.comb += latest.eq(Mux(adding.address[0], read_words[1], read_words[0]))
+        m.d.comb += latest.eq(Array(read_words)[adding.address[:low]])
         with m.If(hits_writing):
             m.d.comb += latest.eq(sum_writing)
         with m.Elif(hits_written):
@@ -179,7 +185,7 @@ class Accumulators(wiring.Component):
         new_sum = Signal(word)
         m.d.comb += new_sum.eq(latest + self.product)
         for bank, sum_or_zero in enumerate(sums):
-            written_next = adding.valid & (adding.address[0] == bank) & ~self.clear
+            written_next = adding.valid & (adding.address[:low] == bank) & ~self.clear
             m.d.sync += sum_or_zero.eq(Mux(written_next, new_sum, 0))
         m.d.sync += [
             sum_writing.eq(new_sum),
@@ -191,7 +197,7 @@ class Accumulators(wiring.Component):
         # Sweep.
         with m.If(self.clearing):
             m.d.sync += sweep.eq(sweep + 1)
-            with m.If(sweep == self.config.accumulator_depth // 2 - 1):
+            with m.If(sweep.all()):
                 m.d.sync += self.clearing.eq(0)
         with m.If(self.clear):
             m.d.sync += [self.clearing.eq(1), sweep.eq(0)]

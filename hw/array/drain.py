@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
-from thresher.hw.array.accumulators import BANKS, bank_access_layout
+from thresher.hw.array.accumulators import bank_access_layout
 from thresher.hw.layouts import record_layout
 
 __all__ = ["Drain", "element_run_layout"]
 
-QUEUE_DEPTH = 16  # what a LUT RAM holds at least; long enough to outlast a burst of additions
+PLACE_BITS = 4  # a queue is what a LUT RAM holds; long enough to outlast a burst of additions
 
 
 def element_run_layout() -> data.StructLayout:
@@ -31,7 +31,7 @@ class Drain(wiring.Component):
 
     The accumulators of rows that follow one another do too, so each bank is read upward by a
     reader of its own, as far as rows are complete, into a queue of its own; the output takes from
-    the queues in turn. So a word is read in every cycle in which not both banks are added to.
+    the queues in turn. So a word is read in every cycle in which not all banks are added to.
 
     Timing contract
     ---------------
@@ -104,10 +104,10 @@ class Drain(wiring.Component):
                 "clear": In(1),
                 "complete": In(1),
                 "drained": Out(1),
-                "request": Out(bank_access_layout(config)).array(BANKS),
-                "taken": In(1).array(BANKS),
-                "word": In(word).array(BANKS),
-                "word_valid": In(1).array(BANKS),
+                "request": Out(bank_access_layout(config)).array(config.accumulator_banks),
+                "taken": In(1).array(config.accumulator_banks),
+                "word": In(word).array(config.accumulator_banks),
+                "word_valid": In(1).array(config.accumulator_banks),
                 "north": In(stream.Signature(word)),
                 "south": Out(stream.Signature(word)),
                 "idle": Out(1),
@@ -124,61 +124,86 @@ class Drain(wiring.Component):
         count = self.config.offset_bits + 1
         end = Signal(count)
         row_end = Signal(count)
+        channels = self.channels[:count]
         nothing = Signal()  # is sent by this column
-        m.d.comb += nothing.eq(self.channels == 0)
+        m.d.comb += nothing.eq(channels == 0)
         with m.If(self.complete & ~nothing):
             m.d.sync += end.eq(end + self.run.row_size)
 
-        # Readers: each goes upward in its bank as far as rows are complete.
-        queues = []
-        waiting = Signal(BANKS)
-        passed = Signal(BANKS)
+        # Readers: each goes upward in its bank as far as rows are complete. Words are numbered in a
+        # bank as they are asked for, one cycle later as they arrive in its queue, and, over all
+        # banks, as they leave; the queues' places follow from these numbers.
+        banks = self.config.accumulator_banks
+        bank_bits = (banks - 1).bit_length()
+        number_bits = max(count - bank_bits, PLACE_BITS + 1)
+        left = Signal(number_bits + bank_bits)
+        turn = left[:bank_bits]
+        passed = Signal(banks)
+        arrived_all = []
+        words = []
         for bank, request in enumerate(self.request):
-            queue = ResetInserter(self.clear)(
-                SyncFIFO(width=self.config.accumulator_bits, depth=QUEUE_DEPTH)
+            queue: Memory = Memory(
+                shape=signed(self.config.accumulator_bits), depth=1 << PLACE_BITS, init=[]
             )
             m.submodules[f"queue_{bank}"] = queue
-            queues.append(queue)
-            word_number = Signal(count - 1, name=f"word_number_{bank}")
-            at = Cat(Const(bank, 1), word_number)
+            write, read = queue.write_port(), queue.read_port(domain="comb")
+            number = Signal(number_bits, name=f"number_{bank}")
+            arrived = Signal(PLACE_BITS + 1, name=f"arrived_{bank}")
+            queued = Signal(PLACE_BITS + 1, name=f"queued_{bank}")
+            at = Cat(Const(bank, bank_bits), number)[:count]
+            complete = (end + banks - 1 - bank)[
+                bank_bits:count
+            ]  # number of the first one that is not
             m.d.comb += [
-                queue.w_en.eq(self.word_valid[bank]),
-                queue.w_data.eq(self.word[bank]),
-                waiting[bank].eq((at - end)[count - 1]),
-                passed[bank].eq(~(at - row_end)[count - 1]),
-                request.valid.eq(waiting[bank] & (queue.level < QUEUE_DEPTH - 1)),
-                request.address.eq(word_number),
+                queued.eq(number - left[bank_bits:]),
+                request.valid.eq((at[bank_bits:] != complete) & ~queued[-1]),
+                request.address.eq(number),
+                write.en.eq(self.word_valid[bank]),
+                write.addr.eq(arrived),
+                write.data.eq(self.word[bank]),
+                read.addr.eq(left[bank_bits:]),
             ]
+            if banks == 1:  # no other bank lets the end of the row wait
+                m.d.comb += passed.eq(at == row_end)
+            else:
+                m.d.comb += passed[bank].eq(~(at - row_end)[count - 1])
+            m.d.sync += arrived.eq(number)
             with m.If(self.taken[bank]):
-                m.d.sync += word_number.eq(word_number + 1)
+                m.d.sync += number.eq(number + 1)
             with m.If(begin):
-                m.d.sync += word_number.eq(0)
-        m.d.comb += self.drained.eq(Mux(nothing, self.complete, passed.all()))
-        with m.If(self.drained):
+                m.d.sync += [number.eq(0), arrived.eq(0)]
+            arrived_all.append(arrived)
+            words.append(read.data)
+        begun = Signal()  # in the cycle before: now the first row's end is found
+        m.d.comb += self.drained.eq(Mux(nothing, self.complete, passed.all() & ~begun))
+        m.d.sync += begun.eq(begin)
+        with m.If(self.drained | begun):
             m.d.sync += row_end.eq(row_end + self.run.row_size)
         with m.If(begin):
-            m.d.sync += [end.eq(0), row_end.eq(self.run.row_size)]
+            m.d.sync += [end.eq(0), row_end.eq(0)]
 
         # Sequence of words: banks in turn; in a position those of the column's channels are sent.
-        turn = Signal()
         channel = Signal(count)
+        next_channel = Signal(count)
         last_channel = Signal()
-        sent = Signal()
+        sent = Signal(init=1)  # the channel is one of this column
         arrived = Signal()
         word = Signal(signed(self.config.accumulator_bits))
         next_word = Signal()
         m.d.comb += [
-            arrived.eq(Mux(turn, queues[1].r_rdy, queues[0].r_rdy)),
-            word.eq(Mux(turn, queues[1].r_data, queues[0].r_data)),
-            queues[0].r_en.eq(next_word & ~turn),
-            queues[1].r_en.eq(next_word & turn),
-            sent.eq(channel < self.channels),
-            last_channel.eq(channel + 1 == self.run.channels),
+            arrived.eq(Array(arrived_all)[turn] != left[bank_bits:][: PLACE_BITS + 1]),
+            word.eq(Array(words)[turn]),
+            next_channel.eq(channel + 1),
+            last_channel.eq(next_channel == self.run.channels[:count]),
         ]
         with m.If(next_word):
-            m.d.sync += [turn.eq(~turn), channel.eq(Mux(last_channel, 0, channel + 1))]
+            m.d.sync += [
+                left.eq(left + 1),
+                channel.eq(Mux(last_channel, 0, next_channel)),
+                sent.eq(last_channel | (sent & (next_channel != channels))),
+            ]
         with m.If(begin):
-            m.d.sync += [turn.eq(0), channel.eq(0)]
+            m.d.sync += [left.eq(0), channel.eq(0), sent.eq(1)]
 
         # Output stage: the oldest word and the one from the north, when both are there.
         free = Signal()
@@ -188,14 +213,7 @@ class Drain(wiring.Component):
             send.eq(arrived & sent & free & (self.top | self.north.valid)),
             next_word.eq(send | (arrived & ~sent)),
             self.north.ready.eq(arrived & sent & free & ~self.top & ~self.clear),
-            self.idle.eq(
-                ~waiting.any()
-                & ~queues[0].r_rdy
-                & ~queues[1].r_rdy
-                & ~self.word_valid[0]
-                & ~self.word_valid[1]
-                & ~self.south.valid
-            ),
+            self.idle.eq((left[:count] == end) & ~self.south.valid),
         ]
         with m.If(free):
             m.d.sync += self.south.valid.eq(send)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from thresher.golden.config import Config
-from thresher.hw.array.accumulators import BANKS, Accumulators
+from thresher.hw.array.accumulators import Accumulators
 from thresher.hw.array.drain import Drain, element_run_layout
 from thresher.hw.array.front_end import FrontEnd
 from thresher.hw.array.multipliers import make_multiplier
@@ -75,8 +75,8 @@ class PE(wiring.Component):
     clear : ``In(1)``
         Drop everything and zero the accumulators.
     clearing : ``Out(1)``
-        That is going on, ``accumulator_depth / 2`` cycles from the cycle after ``clear``; no
-        token is accepted.
+        That is going on, ``accumulator_depth / accumulator_banks`` cycles from the cycle after
+        ``clear``; no token is accepted.
     mac : ``Out(1)``
         A tap's cycle in the multiplier.
     gated : ``Out(1)``
@@ -205,7 +205,7 @@ class PE(wiring.Component):
             next_at.eq(at + 1),
             free.eq(~walking | (next_at == end)),
             is_open.eq(work.payload.marker & work.payload.open),
-            must_wait.eq(is_open & (open_rows == self.run.ring_rows)),
+            must_wait.eq(is_open & (open_rows == self.run.ring_rows[: len(open_rows)])),
             work.ready.eq(free & ~must_wait),
             take.eq(work.valid & work.ready),
             read.addr.eq(at),
@@ -263,8 +263,8 @@ class PE(wiring.Component):
             drain.start.eq(self.start),
             drain.clear.eq(flush),
             self.conflict.eq(
-                (drain.request[0].valid | drain.request[1].valid)
-                & ~(accumulators.taken[0] | accumulators.taken[1])
+                Cat(request.valid for request in drain.request).any()
+                & ~Cat(*accumulators.taken).any()
             ),
             self.idle.eq(
                 front_end.idle
@@ -275,7 +275,7 @@ class PE(wiring.Component):
                 & ~flush
             ),
         ]
-        for bank in range(BANKS):
+        for bank in range(config.accumulator_banks):
             m.d.comb += [
                 accumulators.drain[bank].eq(drain.request[bank]),
                 drain.taken[bank].eq(accumulators.taken[bank]),

@@ -192,11 +192,11 @@ class WeightLoader(wiring.Component):
             self._load_lookup(m, state, field)
 
         # Whether the stream was at its end when the pair was looked at.
-        was_dry = Signal()
-        if config.pair_cycles == 1:
-            m.d.comb += was_dry.eq(dry)
-        else:
-            m.d.sync += was_dry.eq(dry)
+        dry_before = Signal(config.pair_cycles)
+        was_dry = dry
+        if config.pair_cycles > 1:
+            m.d.sync += dry_before.eq(Cat(dry, dry_before))
+            was_dry = dry & dry_before[-1]
 
         # States. Decoding does not wait for the tap writer, but for its end.
         pairs_left = Signal(20)
@@ -245,7 +245,7 @@ class WeightLoader(wiring.Component):
                     m.d.sync += pairs_left.eq(pairs_left - decoder.room)
                 with m.Elif(decoder.unused):
                     fail(ErrorCode.CODE_UNUSED, reader.position + decoder.fault_at)
-                with m.Elif(dry & was_dry & decoder.looked):
+                with m.Elif(was_dry & decoder.looked):
                     fail(ErrorCode.STREAM_SHORT, reader.position + decoder.fault_at)
 
             with m.Case(_State.FINISH), m.If(decoder.empty):
