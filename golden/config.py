@@ -12,10 +12,26 @@ from functools import cached_property
 
 from thresher.golden.codes.rlc import RLCFormat
 
-__all__ = ["LOOKUP_BITS", "Config", "MultiplierKind", "Skip"]
+__all__ = ["LOOKUP_BITS", "PRESETS", "Config", "MultiplierKind", "Skip"]
 
 LOOKUP_BITS = 10
 """Widest activation that can be looked up."""
+
+
+PRESETS = {
+    # ULX3S with an ECP5-85F: a memory of the FPGA is 1024 x 18 or 512 x 36 bits. Taps are 17 bits.
+    "ulx3s": {
+        "tap_depth": 1024,
+        "group_depth": 1024,
+        "accumulator_depth": 512,
+        "accumulator_banks": 1,
+        "accumulator_bits": 28,
+        "channel_depth": 512,
+        "pool_depth": 1024,
+        "pair_cycles": 4,
+    },
+}
+"""Sizes for a device, by name: parameters of :class:`Config`, whatever the number of lanes."""
 
 
 class MultiplierKind(StrEnum):

@@ -12,6 +12,7 @@ from thresher.scripts.options import (
     JsonFile,
     Lanes,
     Multiplier,
+    Preset,
     Settings,
     check_json,
     make_config,
@@ -31,6 +32,7 @@ def generate(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     split: Annotated[bool, Parameter(negative="")] = False,
     lint: bool = True,
+    preset: Preset = None,
     settings: Settings = None,
     json: JsonFile = None,
 ) -> int:
@@ -60,7 +62,9 @@ def generate(
 
     check_json(json)
     net = None if network is None else resolve_network(network)
-    config = make_config(lanes, multiplier or str(net.multiplier if net else "exact"), settings)
+    config = make_config(
+        lanes, multiplier or str(net.multiplier if net else "exact"), settings, preset
+    )
     with progress_bar(2) as progress:
         if net is not None:
             progress("lay out the network")

@@ -24,6 +24,7 @@ __all__ = [
     "JsonFile",
     "Lanes",
     "Multiplier",
+    "Preset",
     "Settings",
     "SimulatorName",
     "SkipMode",
@@ -50,6 +51,10 @@ JsonFile = Annotated[
         allow_leading_hyphen=True,
     ),
 ]
+Preset = Annotated[
+    Literal["ulx3s"] | None,
+    Parameter(help="Sizes for a device: ulx3s, an ECP5-85F."),
+]
 Settings = Annotated[
     list[str] | None,
     Parameter(
@@ -59,15 +64,18 @@ Settings = Annotated[
 ]
 
 
-def make_config(lanes: int, multiplier: str, settings: Sequence[str] | None) -> Config:
-    """Return the machine that the options ask for."""
+def make_config(
+    lanes: int, multiplier: str, settings: Sequence[str] | None, preset: str | None = None
+) -> Config:
+    """Return the machine that the options ask for; settings go over those of the preset."""
     from dataclasses import fields  # noqa: PLC0415
 
-    from thresher.golden.config import Config, MultiplierKind  # noqa: PLC0415
+    from thresher.golden.config import PRESETS, Config, MultiplierKind  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
 
     names = {field.name for field in fields(Config)} - {"lanes", "multiplier"}
     values: dict[str, Any] = {"lanes": lanes, "multiplier": MultiplierKind(multiplier)}
+    values |= PRESETS[preset] if preset else {}
     for setting in settings or []:
         name, separator, text = setting.partition("=")
         if not separator or name not in names:

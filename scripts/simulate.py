@@ -11,6 +11,7 @@ from thresher.scripts.options import (
     JsonFile,
     Lanes,
     Multiplier,
+    Preset,
     Settings,
     SimulatorName,
     SkipMode,
@@ -42,6 +43,7 @@ def simulate(
     latency: int = 4,
     stall: int = 0,
     timeout: int | None = None,
+    preset: Preset = None,
     settings: Settings = None,
     json: JsonFile = None,
 ) -> int:
@@ -86,7 +88,7 @@ def simulate(
     check_json(json)
     net = resolve_network(network)
     inputs, labels = read_inputs(input, net)
-    config = make_config(lanes, multiplier or str(net.multiplier), settings)
+    config = make_config(lanes, multiplier or str(net.multiplier), settings, preset)
     with progress_bar(4) as progress:
         done = run.simulate(
             net,

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from thresher.scripts.options import (
     JsonFile,
     Lanes,
+    Preset,
     Settings,
     check_json,
     make_config,
@@ -44,6 +45,7 @@ def synth(
     network: str = "lenet-5",
     inputs: str = "mnist",
     labels: Path | None = None,
+    preset: Preset = None,
     settings: Settings = None,
     json: JsonFile = None,
 ) -> int:
@@ -75,10 +77,12 @@ def synth(
     placing = _Placing(seed, frequency) if place else None
     with progress_bar(8 if multiplier == "all" else 2) as progress:
         if multiplier == "all":
-            configs = {kind: make_config(lanes, kind, settings) for kind in KINDS}
+            configs = {kind: make_config(lanes, kind, settings, preset) for kind in KINDS}
             figures = _compare(configs, placing, (network, inputs, labels), progress)
         else:
-            figures = _one(make_config(lanes, multiplier, settings), part, placing, progress)
+            figures = _one(
+                make_config(lanes, multiplier, settings, preset), part, placing, progress
+            )
     write_json(json, figures)
     if str(json) != "-":
         if multiplier == "all":

@@ -193,7 +193,7 @@ class WeightLoader(wiring.Component):
 
         # Whether the stream was at its end when the pair was looked at.
         dry_before = Signal(config.pair_cycles)
-        was_dry = dry
+        was_dry: Value = dry
         if config.pair_cycles > 1:
             m.d.sync += dry_before.eq(Cat(dry, dry_before))
             was_dry = dry & dry_before[-1]
