@@ -198,13 +198,13 @@ class _Compiler:
             names = [name]
             if name == "input":  # as a vector, it may be known by another name
                 names += [alias for alias, view in self.views.items() if view.maps == ["input"]]
-            for alias in names:
-                known = self.known.get(alias, np.zeros(0))
-                if known.size and total % known.size == 0:  # or of each channel of a vector's map
-                    parts.append(np.repeat(known, total // known.size)[channels])
-                    break
-            else:
-                parts.append(np.ones(channels.size))
+            known = [self.known[alias] for alias in names if alias in self.known]
+            finest = max(
+                (density for density in known if density.size and total % density.size == 0),
+                key=len,
+                default=np.ones(1),
+            )
+            parts.append(np.repeat(finest, total // finest.size)[channels])
         return np.concatenate(parts)
 
     def run(self) -> None:
