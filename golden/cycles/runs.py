@@ -1,0 +1,301 @@
+"""One run on the cycle model: from what the lanes read and the elements hold to cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.config import Config
+from thresher.golden.errors import ThresherError
+
+__all__ = ["ElementTaps", "LaneInput", "RunCycles", "Traffic", "kernel", "predict_run"]
+
+Int64Array = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+Traffic = Sequence[tuple[int, int, int]]
+"""Spans of time in which loads take words through the port: begin, end, words."""
+
+# Latencies of the output stage behind the array, in cycles.
+REQUANTISER = 7
+POOLER = 7
+ENCODER = 3
+SOUTH = 1  # Drain: a word is on `south` in the cycle after it was sent
+FINISHED = 1  # RowWriter's `busy` falls in the cycle after its last write, and the run is finished
+
+
+def kernel() -> Any:
+    """Return the jitted loops.
+
+    Raises
+    ------
+    ThresherError
+        If numba is missing.
+    """
+    try:
+        from thresher.golden.cycles import kernel as jitted  # noqa: PLC0415
+    except ImportError as error:
+        if not (error.name or "").startswith(("numba", "llvmlite")):
+            raise
+        raise ThresherError(
+            "numba is missing, and the cycle model is compiled by it: pip install thresher[model]"
+        ) from error
+    return jitted
+
+
+@dataclass(frozen=True)
+class LaneInput:
+    """What a lane reads in a run.
+
+    Parameters
+    ----------
+    segments
+        Channels of each segment, in order.
+    mask
+        1 where a value is not zero, in the order of reading: map, row, segment, position, channel.
+    """
+
+    segments: Sequence[int]
+    mask: ByteArray
+
+
+@dataclass(frozen=True)
+class ElementTaps:
+    """Taps of a processing element, in order.
+
+    Parameters
+    ----------
+    counts
+        Taps of each group, shape (groups,).
+    odd
+        Lowest bit of each tap's accumulator offset, shape (taps,).
+    zero
+        Whether a tap's weight is zero, shape (taps,); only of use where zeros are gated.
+    """
+
+    counts: Int64Array
+    odd: ByteArray
+    zero: ByteArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCycles:
+    """A run, predicted.
+
+    Parameters
+    ----------
+    cycles
+        From the record's dispatch to the last write, as the counter of that name.
+    start
+        Of them, before the first tap is walked.
+    tail
+        Of them, after the last tap is walked.
+    walking
+        Cycles in which an element walks a tap, summed over the elements.
+    ring_full
+        Element-cycles that wait for a row to be drained.
+    busiest
+        Taps and markers of the element that has most.
+    """
+
+    cycles: int
+    start: int
+    tail: int
+    walking: int
+    ring_full: int
+    busiest: int
+
+
+def _axis(size: int, pad: int, stride: int, outputs: int, kernel_groups: int) -> Int64Array:
+    """Place, phase, first and last kernel index of each input position."""
+    padded = np.arange(size) + pad
+    place = padded // stride
+    low = np.maximum(0, place - outputs + 1)
+    high = np.minimum(kernel_groups - 1, place)
+    return np.stack([place, padded % stride, low, high], axis=1).astype(np.int64)
+
+
+def _markers(run: Mapping[str, int]) -> Int64Array:
+    """Rows that open, complete, and open late with each input row."""
+    height, rows = run["height"], run["out_height"]
+    first = np.arange(rows) * run["stride_y"] - run["pad_y"]
+    opens = np.maximum(0, first)
+    completes = np.clip(first + run["extent_y"] - 1, 0, height - 1)
+    late = opens >= height
+    table = np.zeros((height, 3), np.int64)
+    np.add.at(table[:, 0], opens[~late], 1)
+    np.add.at(table[:, 1], completes, 1)
+    table[-1, 2] = late.sum()
+    return table
+
+
+def _windows(places: int, kernel_size: int, stride: int, pad: int, count: int) -> Int64Array:
+    """How many pooling windows hold each place."""
+    first = np.arange(count) * stride - pad
+    at = np.arange(places)[:, None]
+    return np.asarray(((at >= first) & (at < first + kernel_size)).sum(axis=1), np.int64)
+
+
+def _pooling(run: Mapping[str, int], channels: int) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Windows of each row, of each position, and the cycles that the pooler rests after a row."""
+    y = _windows(
+        run["out_height"], run["pool_height"], run["pool_stride_y"], run["pool_pad_y"],
+        run["pooled_height"],
+    )  # fmt: skip
+    x = _windows(
+        run["out_width"], run["pool_width"], run["pool_stride_x"], run["pool_pad_x"],
+        run["pooled_width"],
+    )  # fmt: skip
+    rest = np.full(y.size, run["pool_pad_x"], np.int64)
+    ends = np.arange(run["pooled_height"]) * run["pool_stride_y"] - run["pool_pad_y"]
+    ends = np.minimum(ends + run["pool_height"], y.size) - 1
+    row = run["pooled_width"] * channels
+    if x[-1] > 1:  # windows cut by the side are sent while the input waits
+        np.add.at(rest, ends, int(x[-1]) * channels)
+    rest[-1] += max(0, int(y[-1]) - 1) * row
+    return y, x, rest
+
+
+def _row_ends(run: Mapping[str, int]) -> Int64Array:
+    """Output row with which each written row ends, over all maps."""
+    height = run["out_height"]
+    ends = np.arange(run["pooled_height"])
+    if run["pool"]:
+        ends = ends * run["pool_stride_y"] - run["pool_pad_y"] + run["pool_height"] - 1
+        ends = np.minimum(ends, height - 1)
+    return np.asarray((np.arange(run["maps"])[:, None] * height + ends).ravel(), np.int64)
+
+
+def _stack(elements: Sequence[ElementTaps], size: int) -> tuple[Any, Any]:
+    """Start pointers of all elements into one running count of additions to each bank."""
+    groups = max((element.counts.size for element in elements), default=0)
+    pointers = np.zeros((size, groups + 1, size), np.int32)
+    at = 0
+    banks = []
+    for number, element in enumerate(elements):
+        row, column = divmod(number, size)
+        ends = at + np.cumsum(element.counts)
+        pointers[row, 0, column] = at
+        pointers[row, 1 : ends.size + 1, column] = ends
+        at += element.odd.size
+        pointers[row, ends.size + 1 :, column] = at
+        odd = element.odd.astype(bool)
+        adds = np.ones(odd.size, bool) if element.zero is None else element.zero == 0
+        banks.append(np.stack([adds & ~odd, adds & odd], axis=1))
+    counts = np.zeros((at + 1, 2), np.int32)
+    np.cumsum(np.concatenate(banks), axis=0, out=counts[1:])
+    return pointers, counts
+
+
+def _power(value: int) -> int:
+    return 1 << max(1, value - 1).bit_length()
+
+
+def predict_run(
+    run: Mapping[str, int],
+    lanes: Sequence[LaneInput],
+    elements: Sequence[ElementTaps],
+    column_channels: Sequence[int],
+    config: Config,
+    out_words: Sequence[Int64Array],
+    record: int = 0,
+    traffic: Traffic = (),
+    *,
+    latency: int = 4,
+) -> RunCycles:
+    """Predict a run.
+
+    Parameters
+    ----------
+    run
+        Fields of :data:`thresher.golden.descriptors.RUN`.
+    lanes
+        What each lane reads.
+    elements
+        Taps of PE(0, 0), PE(0, 1), ...
+    column_channels
+        Output channels of each column.
+    config
+        The machine.
+    out_words
+        Words that each column writes of each row of each map, without headers.
+    record
+        Cycles from dispatch to start, in which the record is read.
+    traffic
+        What loads take through the port, from the start on.
+    latency
+        Of the memory, from a request to its response.
+    """
+    jitted = kernel()
+    size = config.lanes
+    geometry = np.array(
+        [
+            run["row_size"], run["channels"], run["map_size"], run["channel_groups"],
+            run["phase_groups"], run["kernel_width"], run["stride_x"],
+        ]
+    )  # fmt: skip
+    y_table = _axis(
+        run["height"], run["pad_y"], run["stride_y"], run["out_height"], run["kernel_height"]
+    )
+    x_table = _axis(
+        run["width"], run["pad_x"], run["stride_x"], run["out_width"], run["kernel_width"]
+    )
+    markers = _markers(run)
+    scripts = []
+    visits = [0]
+    visit_words = []
+    for lane in lanes:
+        segments = np.asarray(lane.segments, np.int64)
+        count = segments.size * run["height"] * run["maps"]
+        mine = np.zeros(count, np.int64)
+        empty = [np.zeros(0, kind) for kind in (np.uint8, np.int32, np.int32, np.int32)]
+        fixed = (
+            lane.mask, segments, run["maps"], y_table, x_table, markers, geometry,
+            bool(run["send_zeros"]), bool(run["gate"]), config.rlc.max_run, config.rlc.pairs,
+        )  # fmt: skip
+        entries = jitted.write_script(*fixed, *empty, mine)
+        arrays = [np.zeros(entries, array.dtype) for array in empty]
+        jitted.write_script(*fixed, *arrays, mine)
+        scripts.append(arrays)
+        visit_words.append(mine)
+        visits.append(visits[-1] + count)
+    starts = np.cumsum([0, *(script[0].size for script in scripts)])
+    kinds, los, his, marks = (
+        np.concatenate([script[part] for script in scripts]) for part in range(4)
+    )
+    pointers, adds = _stack(elements, size)
+
+    rows = run["maps"] * run["out_height"]
+    pooled = run["pool"] != 0
+    nothing = np.zeros(0, np.int64)
+    pool = _pooling(run, max(column_channels)) if pooled else (nothing, nothing, nothing)
+    ends = _row_ends(run)
+    written = np.zeros((size, rows), np.int64)
+    for column, counts in enumerate(out_words):
+        if counts.size:
+            np.add.at(written[column], ends, counts)
+    last_write, pes = jitted.run_lanes(
+        kinds, los, his, marks, starts,
+        np.array([len(lane.segments) for lane in lanes]), np.concatenate(visit_words),
+        np.array(visits), run["height"], run["maps"],
+        pointers, adds, np.asarray(column_channels, np.int64), run["row_size"],
+        run["channels"], rows, run["out_width"], run["ring_rows"], config.fifo_depth,
+        run["kernel_width"], run["stride_x"] + max(run["pad_x"], run["pad_y"]) + 2, latency,
+        _power(min(run["ring_rows"], rows) + 2), *pool,
+        written, np.bincount(ends, minlength=rows),
+        SOUTH + REQUANTISER + (POOLER if pooled else 0) + ENCODER, config.rlc.pairs,
+        np.array(traffic, np.int64).reshape(-1, 3),
+    )  # fmt: skip
+    finished = int(last_write.max()) + FINISHED
+    taps = int(pes[:, jitted.WALKED].sum())
+    return RunCycles(
+        cycles=record + finished + 1,
+        start=record + int(pes[:, jitted.FIRST_WALK].max()),
+        tail=finished - int(pes[:, jitted.LAST_WALK].max()),
+        walking=taps,
+        ring_full=int(pes[:, jitted.FULL_RING].sum()),
+        busiest=int(pes[:, jitted.WALKED].max()),
+    )
