@@ -6,7 +6,7 @@ of the hardware states; the comment beside it says which.
 
 # numba's decorators are untyped; each function is a part of the machine, with its state as arrays.
 # mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc"
-# ruff: noqa: PLR0912, PLR0915, ANN001, ANN202
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0915, PLR0917, PLR1714, PLR1730, PLW3301, SIM109
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ KIND = 15
 NEW_WORD = 16  # with BUBBLE, STEP, HIT: a word begins
 LAST = 32  # with them: a visit ends
 
-CHUNK_BITS = 4
+CHUNK_BITS = 3
 CHUNK = 1 << CHUNK_BITS  # cycles over which additions to a bank are counted
-QUEUE = 16  # words of a drain's queue, with those on their way
+QUEUE = 14  # words of a drain's queue at most, less one that goes while the next is on its way
 WORDS = 8  # words that a row reader asks for at most
 VISITS = 4  # its visits
-ADD = 3  # walker takes a token to its first addition; PE: `mac` in t + 5 of a token of t, t + 2 here
+ADD = (
+    3  # walker takes a token to its first addition; PE: `mac` in t + 5 of a token of t, t + 2 here
+)
 FIRST_READ = 5  # walker takes a `complete` to the row's first read; PE: `south` in t + 10
 SEND = 2  # a drain's read to its word's way south; Drain: offered three cycles after
 QUEUED = 256  # words of a column that wait for the port, remembered
@@ -35,7 +37,7 @@ FAR = 1 << 60
 
 
 @numba.njit(cache=True)
-def _hit(y, x, channel, zero, tables, geometry, y_table, x_table, m, gate, at, los, his, marks):
+def _hit(y, x, channel, zero, geometry, y_table, x_table, m, gate, at, los, his, marks):
     """Write what a hit meets: its groups, how often they repeat, the bank of its base."""
     (row_size, positions, map_size, channel_groups, phase_groups, kernel_width, stride_x) = geometry
     place_y, phase_y, low_y, high_y = y_table[y]
@@ -58,8 +60,22 @@ def _hit(y, x, channel, zero, tables, geometry, y_table, x_table, m, gate, at, l
 
 @numba.njit(cache=True)
 def write_script(
-    mask, segments, maps, y_table, x_table, markers, geometry, send_zeros, gate, max_run, pairs,
-    kinds, los, his, marks, visit_words,
+    mask,
+    segments,
+    maps,
+    y_table,
+    x_table,
+    markers,
+    geometry,
+    send_zeros,
+    gate,
+    max_run,
+    pairs,
+    kinds,
+    los,
+    his,
+    marks,
+    visit_words,
 ):
     """Write a lane's script; with ``kinds`` empty only count its entries.
 
@@ -107,8 +123,19 @@ def write_script(
                             if fill:
                                 kinds[count] = HIT
                                 _hit(
-                                    y, e // channels, first_channel + e % channels, True, 0,
-                                    geometry, y_table, x_table, m, gate, count, los, his, marks,
+                                    y,
+                                    e // channels,
+                                    first_channel + e % channels,
+                                    True,
+                                    geometry,
+                                    y_table,
+                                    x_table,
+                                    m,
+                                    gate,
+                                    count,
+                                    los,
+                                    his,
+                                    marks,
                                 )
                             count += 1
                         continue
@@ -141,8 +168,19 @@ def write_script(
                         if send_zeros:
                             kinds[count] |= HIT
                         _hit(
-                            y, e // channels, first_channel + e % channels, False, 0,
-                            geometry, y_table, x_table, m, gate, count, los, his, marks,
+                            y,
+                            e // channels,
+                            first_channel + e % channels,
+                            False,
+                            geometry,
+                            y_table,
+                            x_table,
+                            m,
+                            gate,
+                            count,
+                            los,
+                            his,
+                            marks,
                         )
                     count += 1
                 if count == begin:
@@ -203,8 +241,19 @@ def row_words(mask, rows, max_run, pairs):
 
 
 @numba.njit(cache=True)
-def _next_read(lane, bursts, segments, visit_words, first_visit, height, lanes, visit_here,
-               visit_taken, word_taken, header_here):
+def _next_read(
+    lane,
+    bursts,
+    segments,
+    visit_words,
+    first_visit,
+    height,
+    lanes,
+    visit_here,
+    visit_taken,
+    word_taken,
+    header_here,
+):
     """Return when a lane's row reader asks for its next word; FAR if the decoder decides that.
 
     Phases of a burst: 0 LOOK_UP, 1 PLAN, 2 REQUEST.
@@ -265,9 +314,29 @@ def _due(at, traffic, port):
 
 
 @numba.njit(cache=True)
-def _share_port(begin, latency, slack, bursts, segments, visit_words, first_visit, height, lanes,
-                visit_here, visit_taken, word_taken, header_here, word_here, port, traffic, fetched,
-                asks, queue, writers, owed):
+def _share_port(
+    begin,
+    latency,
+    slack,
+    bursts,
+    segments,
+    visit_words,
+    first_visit,
+    height,
+    lanes,
+    visit_here,
+    visit_taken,
+    word_taken,
+    header_here,
+    word_here,
+    port,
+    traffic,
+    fetched,
+    asks,
+    queue,
+    writers,
+    owed,
+):
     """Grant the port for a chunk of cycles: row readers, weight fetchers, writers, in turn.
 
     Returns how many columns have written all they have to.
@@ -277,8 +346,19 @@ def _share_port(begin, latency, slack, bursts, segments, visit_words, first_visi
     clients = 3 * size
     for lane in range(size):
         if asks[lane] == FAR and segments[lane]:  # it may have waited for the decoder
-            asks[lane] = _next_read(lane, bursts, segments, visit_words, first_visit, height,
-                                    lanes, visit_here, visit_taken, word_taken, header_here)
+            asks[lane] = _next_read(
+                lane,
+                bursts,
+                segments,
+                visit_words,
+                first_visit,
+                height,
+                lanes,
+                visit_here,
+                visit_taken,
+                word_taken,
+                header_here,
+            )
         asks[size + lane] = FAR
         head, tail = writers[lane, W_HEAD], writers[lane, W_TAIL]
         asks[2 * size + lane] = FAR
@@ -320,8 +400,19 @@ def _share_port(begin, latency, slack, bursts, segments, visit_words, first_visi
                 state[R_LEFT] = 0
             state[R_TIME] = at + 1
             state[R_EMPTY] = 0
-            asks[client] = _next_read(client, bursts, segments, visit_words, first_visit, height,
-                                      lanes, visit_here, visit_taken, word_taken, header_here)
+            asks[client] = _next_read(
+                client,
+                bursts,
+                segments,
+                visit_words,
+                first_visit,
+                height,
+                lanes,
+                visit_here,
+                visit_taken,
+                word_taken,
+                header_here,
+            )
         elif client < 2 * size:
             fetched[client - size] += 1
             asks[client] = FAR
@@ -351,7 +442,7 @@ def _share_port(begin, latency, slack, bursts, segments, visit_words, first_visi
 
 @numba.njit(cache=True)
 def _charge(column, at, slack, writers, queue, owed):
-    """Let a column stand still for as long as its oldest word has waited beyond what it can bear."""
+    """Let a column stand still for as long as its oldest word has waited too long."""
     writer = writers[column]
     head = writer[W_HEAD]
     late = at - (queue[column, head % QUEUED] >> 1) - slack
@@ -364,8 +455,12 @@ def _charge(column, at, slack, writers, queue, owed):
 
 
 @numba.njit(cache=True)
-def _additions(pe, begin, seen, walked, walks, adds):
-    """Return the additions to both banks in the chunk from ``begin`` on."""
+def _additions(pe, begin, rested, seen, walked, walks, adds):
+    """Return the additions to both banks in the chunk from ``begin`` on.
+
+    A walker that waited for a row of the chunk before goes on within that chunk: what it added
+    there was not known, and counts now, unless the column ``rested`` then.
+    """
     zero = one = 0
     end = begin + CHUNK
     mask = walks.shape[1] - 1
@@ -375,27 +470,47 @@ def _additions(pe, begin, seen, walked, walks, adds):
         first = walks[pe, slot, 0]
         if first >= end:
             break
-        over = first + walks[pe, slot, 2]
-        if over > begin:
-            start = walks[pe, slot, 1] - first
-            from_ = start + max(first, begin)
-            to = start + min(over, end)
-            if walks[pe, slot, 3]:
-                one += adds[to, 0] - adds[from_, 0]
-                zero += adds[to, 1] - adds[from_, 1]
-            else:
-                zero += adds[to, 0] - adds[from_, 0]
-                one += adds[to, 1] - adds[from_, 1]
-            if over > end:
-                break
+        size = walks[pe, slot, 2]
+        start = walks[pe, slot, 1]
+        if rested and first < begin:
+            gone = min(size, begin - first)
+            first, size, start = first + gone, size - gone, start + gone
+        to = start + min(size, end - first)
+        if walks[pe, slot, 3]:
+            one += adds[to, 0] - adds[start, 0]
+            zero += adds[to, 1] - adds[start, 1]
+        else:
+            zero += adds[to, 0] - adds[start, 0]
+            one += adds[to, 1] - adds[start, 1]
+        if first + size > end:
+            # The rest of the walk belongs to the next chunk.
+            walks[pe, slot, 0] = end
+            walks[pe, slot, 1] = to
+            walks[pe, slot, 2] = size - (to - start)
+            break
         k += 1
     seen[pe] = k
     return zero, one
 
 
 @numba.njit(cache=True)
-def _walk(pe, skew, ring_rows, ring_mask, row_mask, pes, entries, taken, free, filled, known,
-          row_done, row_drained, walked, walks):
+def _walk(
+    pe,
+    skew,
+    ring_rows,
+    ring_mask,
+    row_mask,
+    pes,
+    entries,
+    taken,
+    free,
+    filled,
+    known,
+    row_done,
+    row_drained,
+    walked,
+    walks,
+):
     """Let an element's walker take what waits in its FIFO; it stops at a row not yet drained."""
     while known[pe] < filled[pe]:
         slot = known[pe] & ring_mask
@@ -441,10 +556,37 @@ def _words_of_bank(words, bank):
 
 @numba.njit(cache=True)
 def run_lanes(
-    kinds, los, his, marks, script_start, segments, visit_words, first_visit, height, maps,
-    pointers, adds, column_channels, row_size, positions_n, rows, out_width, ring_rows,
-    depth, kernel_width, pad_cycles, latency, row_slots, pool_y, pool_x, pool_rest,
-    out_words, out_headers, through, slack, traffic,
+    kinds,
+    los,
+    his,
+    marks,
+    script_start,
+    segments,
+    visit_words,
+    first_visit,
+    height,
+    maps,
+    pointers,
+    adds,
+    column_channels,
+    row_size,
+    positions_n,
+    rows,
+    out_width,
+    ring_rows,
+    depth,
+    kernel_width,
+    pad_cycles,
+    latency,
+    row_slots,
+    pool_y,
+    pool_x,
+    pool_rest,
+    out_words,
+    out_headers,
+    through,
+    slack,
+    traffic,
 ):
     """Run all lanes, elements and columns of a run, from its start pulse.
 
@@ -516,6 +658,8 @@ def run_lanes(
         walk_mask |= walk_mask + 1
     walks = np.zeros((size * size, walk_mask + 1, 4), np.int64)
     sent = np.zeros(size, np.int64)
+    rested = np.ones(size, np.bool_)
+    debts = np.zeros((size * size, 2), np.int64)
     owed = np.zeros(size, np.int64)
     words = rows * row_size
     reads = np.zeros((size, 2, 3), np.int64)
@@ -538,10 +682,29 @@ def run_lanes(
     while left:
         now += 1
         end = (now + 1) << CHUNK_BITS
-        left -= _share_port(end - CHUNK, latency, slack, bursts, segments, visit_words,
-                            first_visit, height, lanes, visit_here, visit_taken, word_taken,
-                            header_here, word_here, port, traffic, fetched, asks, queue,
-                            writers, owed)
+        left -= _share_port(
+            end - CHUNK,
+            latency,
+            slack,
+            bursts,
+            segments,
+            visit_words,
+            first_visit,
+            height,
+            lanes,
+            visit_here,
+            visit_taken,
+            word_taken,
+            header_here,
+            word_here,
+            port,
+            traffic,
+            fetched,
+            asks,
+            queue,
+            writers,
+            owed,
+        )
         for turn in range(size):
             lane = (turn + now) % size
             if not busy[lane]:
@@ -671,8 +834,23 @@ def run_lanes(
                         filled[pe] = entry + 1
                         entries[pe, slot, 0] = queued
                         entries[pe, slot, 1] = -kind
-                        _walk(pe, skew, ring_rows, ring_mask, row_mask, pes, entries, taken, free,
-                              filled, known, row_done, row_drained, walked, walks)
+                        _walk(
+                            pe,
+                            skew,
+                            ring_rows,
+                            ring_mask,
+                            row_mask,
+                            pes,
+                            entries,
+                            taken,
+                            free,
+                            filled,
+                            known,
+                            row_done,
+                            row_drained,
+                            walked,
+                            walks,
+                        )
                     if column == 0:
                         accepted = here
                     at = here
@@ -701,8 +879,23 @@ def run_lanes(
                         done = row_done[pe, pes[pe, DRAINED] & row_mask] - (size - 1 - lane)
                         row_drained[pe, pes[pe, DRAINED] & row_mask] = done + 1
                         pes[pe, DRAINED] += 1
-                        _walk(pe, size - 1 - lane, ring_rows, ring_mask, row_mask, pes, entries,
-                              taken, free, filled, known, row_done, row_drained, walked, walks)
+                        _walk(
+                            pe,
+                            size - 1 - lane,
+                            ring_rows,
+                            ring_mask,
+                            row_mask,
+                            pes,
+                            entries,
+                            taken,
+                            free,
+                            filled,
+                            known,
+                            row_done,
+                            row_drained,
+                            walked,
+                            walks,
+                        )
                 continue
             if sent[column] == words:
                 continue
@@ -711,6 +904,7 @@ def run_lanes(
                 if pes[lane * size + column, COMPLETED] * row_size > sent[column]:
                     idle = False
             if idle:
+                rested[column] = True
                 owed[column] = max(0, owed[column] - CHUNK)
                 continue
 
@@ -735,9 +929,7 @@ def run_lanes(
                     most += step
                     at += step
                     budget -= step * cost
-                    if x == out_width - 1 and at % positions_n == 0 or (
-                        x == out_width - 1 and at % positions_n == channels
-                    ):
+                    if x == out_width - 1 and at % positions_n in (0, channels):
                         budget -= pool_rest[y]
                 most = min(most, CHUNK)
                 owed[column] = max(0, -budget)
@@ -746,7 +938,9 @@ def run_lanes(
             for lane in range(size):
                 pe = lane * size + column
                 state = pes[pe]
-                zero, one = _additions(pe, begin, seen, walked, walks, adds)
+                zero, one = _additions(pe, begin, rested[column], seen, walked, walks, adds)
+                debts[pe, 0] += zero
+                debts[pe, 1] += one
                 # Rows complete before the chunk, and within it.
                 ripe = state[AVAILABLE]
                 while ripe < state[COMPLETED] and row_done[pe, ripe & row_mask] <= begin:
@@ -766,10 +960,13 @@ def run_lanes(
                             ripe += 1
                 if ready <= sent[column] and ripe * row_size > ready:
                     late = max(late, wait)
+                if ripe * row_size > ready:  # its words come after that, one a cycle
+                    goal = min(goal, max(ready, sent[column]) + CHUNK - wait)
                 state[AVAILABLE] = ripe
                 for bank in range(2):
                     read = state[READ_0 + bank]
-                    budget = CHUNK - (one if bank else zero)
+                    budget = max(0, CHUNK - debts[pe, bank])
+                    debts[pe, bank] = max(0, debts[pe, bank] - CHUNK)
                     reads[lane, bank, 0] = read
                     reads[lane, bank, 1] = max(budget, 1)
                     reads[lane, bank, 2] = wait
@@ -784,6 +981,7 @@ def run_lanes(
                     room = _words_of_bank(goal, bank) + QUEUE - read
                     state[READ_0 + bank] += max(0, min(can, room))
                 goal = min(goal, min(2 * state[READ_0], 2 * state[READ_1] + 1))
+            rested[column] = False
             goal = max(goal, sent[column])
             goal = min(goal, sent[column] + CHUNK - late)
 
@@ -803,7 +1001,7 @@ def run_lanes(
                     queue[column, writer[W_TAIL] % QUEUED] = 2 * offer
                     writer[W_TAIL] += 1
                 if to == over:
-                    for k in range(out_headers[row]):
+                    for _ in range(out_headers[row]):
                         offer = ready + to - at
                         queue[column, writer[W_TAIL] % QUEUED] = 2 * offer + 1
                         writer[W_TAIL] += 1
@@ -843,7 +1041,22 @@ def run_lanes(
                     row_drained[pe, state[DRAINED] & row_mask] = done + 1 - (size - 1 - lane)
                     state[DRAINED] += 1
                     if known[pe] < filled[pe]:
-                        _walk(pe, size - 1 - lane, ring_rows, ring_mask, row_mask, pes, entries,
-                              taken, free, filled, known, row_done, row_drained, walked, walks)
+                        _walk(
+                            pe,
+                            size - 1 - lane,
+                            ring_rows,
+                            ring_mask,
+                            row_mask,
+                            pes,
+                            entries,
+                            taken,
+                            free,
+                            filled,
+                            known,
+                            row_done,
+                            row_drained,
+                            walked,
+                            walks,
+                        )
     pes[:, LAST_WALK] = free
     return writers[:, W_LAST].copy(), pes

@@ -194,7 +194,7 @@ def _power(value: int) -> int:
     return 1 << max(1, value - 1).bit_length()
 
 
-def predict_run(
+def predict_run(  # noqa: PLR0917
     run: Mapping[str, int],
     lanes: Sequence[LaneInput],
     elements: Sequence[ElementTaps],

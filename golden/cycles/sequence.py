@@ -87,7 +87,8 @@ def sequence(
     --------
     >>> run = RunCycles(cycles=300, start=0, tail=0, walking=0, ring_full=0, busiest=0)
     >>> steps = [LoadStep(0, 5, LoadCycles(100, 10, 0)), RunStep(1, 12, lambda *_: run)]
-    >>> sequence(steps, Config(lanes=1))
+    >>> sequence(steps, Config(lanes=1)).cycles
+    430
     """
     now = FIRST_WORD + latency
     loads_free = run_free = wait = 0

@@ -1,0 +1,139 @@
+"""The cycle model against RTL: every layer above 2,000 cycles within 3 %, networks within 1 %."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from thresher.golden.builtin import mnist_digits, resolve_network
+from thresher.golden.compiler import compile_network
+from thresher.golden.config import Config, Skip
+from thresher.golden.cycles.program import predict_cycles
+from thresher.golden.descriptors import Rounding
+from thresher.golden.errors import ThresherError
+from thresher.golden.network import CompressedNetwork, Convolution, MaxPool
+from thresher.sim.machine import run_machine
+
+LAYER, NETWORK = 0.03, 0.01
+LONG = 2000  # cycles from which a layer counts
+
+Layer = tuple[int, int, int, int, float, int]
+
+# Output channels, kernel, stride, padding, density, groups; then the input: shape, density, maps.
+NETWORKS: dict[str, tuple[list[Layer], tuple[int, int, int], float, int]] = {
+    "pointwise": ([(64, 1, 1, 0, 0.3, 1)], (64, 20, 10), 0.5, 1),
+    "three": ([(32, 3, 1, 1, 0.3, 1), (32, 3, 2, 1, 0.2, 1)], (16, 15, 15), 0.4, 2),
+    "five": ([(16, 5, 2, 2, 0.5, 1), (40, 3, 1, 0, 0.1, 1)], (8, 21, 21), 0.7, 1),
+    "image": ([(16, 3, 1, 1, 0.9, 1)], (3, 24, 24), 1.0, 1),
+    "depthwise": ([(24, 3, 1, 1, 0.6, 24), (48, 1, 1, 0, 0.4, 1)], (24, 20, 20), 0.5, 1),
+    "thin": ([(64, 3, 1, 1, 0.1, 1)], (64, 14, 14), 0.15, 1),
+    "vectors": ([(128, 1, 1, 0, 0.1, 1), (96, 1, 1, 0, 0.2, 1)], (256, 1, 1), 0.4, 30),
+}
+
+
+def convolution(rng: np.random.Generator, source: str, channels: int, layer: Layer) -> Convolution:
+    out, kernel, stride, padding, density, groups = layer
+    shape = (out, channels // groups, kernel, kernel)
+    return Convolution(
+        name=f"{source}+",
+        inputs=(source,),
+        weights=np.where(rng.random(shape) < density, rng.integers(1, 16, shape), 0).astype(
+            np.uint8
+        ),
+        codebook=np.array([0, *range(-8, 0), *range(1, 8)]),
+        bias=np.zeros(out, np.int64),
+        scale=np.ones(out, np.int64),
+        shift=np.full(out, 8),
+        rounding=Rounding.HALF_UP,
+        clip=(0, 255),
+        stride=(stride, stride),
+        padding=(padding,) * 4,
+        dilation=(1, 1),
+        groups=groups,
+    )
+
+
+def make(name: str, *, pooled: bool = False) -> tuple[CompressedNetwork, npt.NDArray[np.int64]]:
+    rng = np.random.default_rng(list(NETWORKS).index(name))
+    layers, shape, density, maps = NETWORKS[name]
+    chain: list[Convolution | MaxPool] = []
+    source, channels = "input", shape[0]
+    for layer in layers:
+        chain.append(convolution(rng, source, channels, layer))
+        source, channels = chain[-1].name, layer[0]
+    if pooled:
+        chain.append(
+            MaxPool(name="pool", inputs=(source,), kernel=(3, 3), stride=(2, 2), padding=(1,) * 4)
+        )
+    network = CompressedNetwork(
+        name=name, input_shape=shape, input_range=(0, 255), layers=tuple(chain)
+    )
+    values = rng.integers(1, 256, size=(maps, *shape))
+    return network, np.where(rng.random(values.shape) < density, values, 0)
+
+
+def check(
+    network: CompressedNetwork,
+    inputs: npt.NDArray[np.int64],
+    config: Config,
+    skip: Skip,
+    latency: int = 4,
+) -> None:
+    program = compile_network(network, config, inputs, skip)
+    predicted = predict_cycles(program, latency=latency)
+    result = run_machine(config, program.image, program.program, latency=latency)
+    counters = program.counters(result.memory)
+    assert predicted.cycles == pytest.approx(result.cycles, rel=NETWORK)
+    for run, wait, counted in zip(predicted.passes, predicted.load_wait, counters, strict=True):
+        assert run.walking == counted["macs"]
+        if counted["cycles"] > LONG:
+            assert run.cycles == pytest.approx(counted["cycles"], rel=LAYER)
+        if counted["load_wait"] > LONG:
+            assert wait == pytest.approx(counted["load_wait"], rel=LAYER)
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("lanes", [2, 4])
+def test_layers_take_as_many_cycles_as_in_rtl(name: str, lanes: int) -> None:
+    network, inputs = make(name)
+    check(network, inputs, Config(lanes=lanes), Skip.BOTH)
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("skip", [mode for mode in Skip if mode is not Skip.BOTH])
+def test_every_mode_takes_as_many_cycles_as_in_rtl(skip: Skip) -> None:
+    network, inputs = make("three")
+    check(network, inputs, Config(lanes=4), skip)
+
+
+@pytest.mark.cocotb
+def test_pooling_takes_as_many_cycles_as_in_rtl() -> None:
+    network, inputs = make("three", pooled=True)
+    check(network, inputs, Config(lanes=4), Skip.BOTH)
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("latency", [1, 8])
+def test_a_memory_of_another_latency_is_predicted(latency: int) -> None:
+    network, inputs = make("pointwise")
+    check(network, inputs, Config(lanes=4), Skip.BOTH, latency)
+
+
+@pytest.mark.cocotb
+def test_a_whole_lenet_takes_as_many_cycles_as_in_rtl() -> None:
+    network = resolve_network("lenet-5")
+    digits, _ = mnist_digits("mnist:0-3")
+    check(network, digits.reshape(-1, *network.input_shape).astype(np.int64), Config(), Skip.BOTH)
+
+
+def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "thresher.golden.cycles.kernel", raising=False)
+    monkeypatch.delattr("thresher.golden.cycles.kernel", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    network, inputs = make("thin")
+    with pytest.raises(ThresherError, match=r"pip install thresher\[model\]"):
+        predict_cycles(compile_network(network, Config(lanes=2), inputs))
