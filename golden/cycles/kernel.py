@@ -21,11 +21,12 @@ KIND = 15
 NEW_WORD = 16  # with BUBBLE, STEP, HIT: a word begins
 LAST = 32  # with them: a visit ends
 
-CHUNK_BITS = 3
-CHUNK = 1 << CHUNK_BITS  # cycles over which additions to a bank are counted
+WINDOW = 16  # cycles for which lanes, then columns go on by turns
+CHUNK = 4  # cycles over which additions to a bank are counted
 QUEUE = 14  # words of a drain's queue at most, less one that goes while the next is on its way
-WORDS = 8  # words that a row reader asks for at most
-VISITS = 4  # its visits
+WORDS = 16  # words that a row reader asks for at most
+VISITS = 4  # its visits, of several segments
+RECENT = 32  # words and visits that are remembered; more than WORDS
 ADD = (
     3  # walker takes a token to its first addition; PE: `mac` in t + 5 of a token of t, t + 2 here
 )
@@ -211,9 +212,10 @@ def write_script(
 # State of a lane.
 (
     AT, DECODED, TAKEN, CONTROL, STAGE, REPEATED, OFFERED, ACCEPTED, WORD, VISIT, WORD_OF_VISIT,
-    R_TIME, R_BURST, R_PHASE, R_LEFT, R_HEADERS, R_ASKED, R_VISIT, R_EMPTY,
+    R_TIME, R_BURST, R_PHASE, R_LEFT, R_HEADERS, R_ASKED, R_VISIT, R_EMPTY, R_WORDS, R_STALE, R_END,
+    FREED,
     T_LEFT, T_COLUMN, T_TIME, T_LO, T_HI, T_MARK, T_KIND, LANE_FIELDS,
-) = range(27)  # fmt: skip
+) = range(31)  # fmt: skip
 # State of a row writer: words that wait for the port, when it is free for one, headers to come.
 W_HEAD, W_TAIL, W_FREE, W_CHARGED, W_HEADERS, W_LAST, WRITER_FIELDS = range(7)
 # State of an element.
@@ -256,16 +258,26 @@ def _next_read(
 ):
     """Return when a lane's row reader asks for its next word; FAR if the decoder decides that.
 
-    Phases of a burst: 0 LOOK_UP, 1 PLAN, 2 REQUEST.
+    Of a single segment headers and words are one stream. Of several, a burst has the phases 0
+    LOOK_UP, 1 PLAN, 2 REQUEST. ``R_LEFT`` is what is left to ask for: 2 a word, 1 a header.
     """
     state = lanes[lane]
     count = segments[lane]
     while state[R_BURST] < bursts[lane]:
-        burst = state[R_BURST] % (count * (height + 1))
-        only_header = burst < count
-        last_row = burst // count == height
-        if state[R_PHASE] == 0:
-            if not only_header:
+        if count == 1 and state[R_LEFT] == 0:
+            state[R_LEFT] = 2 * visit_words[first_visit[lane] + state[R_BURST]] + 1
+        elif count == 1 or (state[R_PHASE] == 2 and state[R_LEFT] > 0):
+            # A place must be free: of a word that was taken, or of a header.
+            oldest = state[R_ASKED] + state[R_STALE] - WORDS
+            if oldest < 0:
+                return state[R_TIME]
+            if oldest >= state[FREED]:
+                return FAR
+            return max(state[R_TIME], word_taken[lane, oldest % RECENT] + 1)
+        elif state[R_PHASE] == 0:
+            burst = state[R_BURST] % (count * (height + 1))
+            if burst >= count:
+                last_row = burst // count == height
                 needed = state[R_HEADERS] + (burst % count if last_row else 0) - count
                 if needed >= 0:
                     state[R_TIME] = max(state[R_TIME], header_here[lane, needed % HEADERS] + 1)
@@ -276,22 +288,16 @@ def _next_read(
             if waits >= 0:
                 if waits >= state[VISIT]:
                     return FAR
-                state[R_TIME] = max(state[R_TIME], visit_taken[lane, waits % 8] + 1)
+                state[R_TIME] = max(state[R_TIME], visit_taken[lane, waits % RECENT] + 1)
+            burst = state[R_BURST] % (count * (height + 1))
             words = 0
-            if not only_header:
-                visit_here[lane, state[R_VISIT] % 8] = state[R_TIME] + 1
+            if burst >= count:
+                visit_here[lane, state[R_VISIT] % RECENT] = state[R_TIME] + 1
                 words = visit_words[first_visit[lane] + state[R_VISIT]]
                 state[R_VISIT] += 1
-            state[R_LEFT] = words * 2 + (1 if only_header or not last_row else 0)
+            state[R_LEFT] = words * 2 + (0 if burst // count == height else 1)
             state[R_PHASE] = 2
             state[R_TIME] += 1
-        elif state[R_LEFT] > 0:
-            oldest = state[R_ASKED] - WORDS
-            if oldest < 0:
-                return state[R_TIME]
-            if oldest >= state[WORD]:
-                return FAR
-            return max(state[R_TIME], word_taken[lane, oldest % 16] + 1)
         else:
             if state[R_EMPTY]:  # REQUEST takes a cycle even if it has nothing to ask for
                 state[R_TIME] += 1
@@ -299,6 +305,46 @@ def _next_read(
             state[R_PHASE] = 0
             state[R_BURST] += 1
     return FAR
+
+
+@numba.njit(cache=True)
+def _asked(lane, at, latency, height, segments, lanes, visit_here, word_here, header_here):
+    """A lane's row reader has asked for a word in cycle ``at``."""
+    state = lanes[lane]
+    here = at + 1 + latency
+    state[R_TIME] = at + 1
+    state[R_EMPTY] = 0
+    if segments[lane] > 1:
+        if state[R_LEFT] >= 2:
+            word_here[lane, state[R_WORDS] % RECENT] = here + 1
+            state[R_WORDS] += 1
+            state[R_ASKED] += 1
+            state[R_LEFT] -= 2
+        else:
+            header_here[lane, state[R_HEADERS] % HEADERS] = here
+            state[R_HEADERS] += 1
+            state[R_LEFT] = 0
+        return
+    if state[R_STALE]:
+        # Beyond an input's end until its last word has come.
+        if at < state[R_END]:
+            state[R_STALE] += 1
+            return
+        state[R_STALE] = 0
+    state[R_ASKED] += 1
+    if state[R_LEFT] & 1:
+        visit_here[lane, state[R_VISIT] % RECENT] = here + 1
+        state[R_VISIT] += 1
+        state[R_LEFT] -= 1
+    else:
+        word_here[lane, state[R_WORDS] % RECENT] = here + 1
+        state[R_WORDS] += 1
+        state[R_LEFT] -= 2
+    if state[R_LEFT] == 0:
+        state[R_BURST] += 1
+        if state[R_BURST] % height == 0:
+            state[R_END] = here + 1
+            state[R_STALE] = 1
 
 
 @numba.njit(cache=True)
@@ -342,7 +388,7 @@ def _share_port(
     Returns how many columns have written all they have to.
     """
     size = segments.size
-    end = begin + CHUNK
+    end = begin + WINDOW
     clients = 3 * size
     for lane in range(size):
         if asks[lane] == FAR and segments[lane]:  # it may have waited for the decoder
@@ -388,18 +434,7 @@ def _share_port(
             continue
         port[0] = client
         if client < size:
-            state = lanes[client]
-            here = at + 1 + latency
-            if state[R_LEFT] >= 2:
-                word_here[client, state[R_ASKED] % 16] = here + 1
-                state[R_ASKED] += 1
-                state[R_LEFT] -= 2
-            else:
-                header_here[client, state[R_HEADERS] % HEADERS] = here
-                state[R_HEADERS] += 1
-                state[R_LEFT] = 0
-            state[R_TIME] = at + 1
-            state[R_EMPTY] = 0
+            _asked(client, at, latency, height, segments, lanes, visit_here, word_here, header_here)
             asks[client] = _next_read(
                 client,
                 bursts,
@@ -633,10 +668,10 @@ def run_lanes(
     taken = np.zeros((size * size, ring), np.int64)
     row_done = np.zeros((size * size, row_slots), np.int64)
     row_drained = np.zeros((size * size, row_slots), np.int64)
-    word_here = np.zeros((size, 16), np.int64)
-    word_taken = np.zeros((size, 16), np.int64)
-    visit_here = np.zeros((size, 8), np.int64)
-    visit_taken = np.zeros((size, 8), np.int64)
+    word_here = np.zeros((size, RECENT), np.int64)
+    word_taken = np.zeros((size, RECENT), np.int64)
+    visit_here = np.zeros((size, RECENT), np.int64)
+    visit_taken = np.zeros((size, RECENT), np.int64)
     header_here = np.zeros((size, HEADERS), np.int64)
     port = np.zeros(3, np.int64)  # client served last; span of the loads, words before it
     fetched = np.zeros(size, np.int64)
@@ -653,7 +688,7 @@ def run_lanes(
     walked = np.zeros(size * size, np.int64)
     seen = np.zeros(size * size, np.int64)
     # Walks that may lie ahead: those of a full FIFO, and of a chunk of tokens of one tap.
-    walk_mask = 2 * ring + 4 * CHUNK - 1
+    walk_mask = 2 * ring + 4 * WINDOW - 1
     while walk_mask & (walk_mask + 1):
         walk_mask |= walk_mask + 1
     walks = np.zeros((size * size, walk_mask + 1, 4), np.int64)
@@ -671,6 +706,9 @@ def run_lanes(
         state[CONTROL] = 1 + pad_cycles  # INPUT in the cycle after the start pulse
         state[R_TIME] = 1
         bursts[lane] = segments[lane] * (height + 1) * maps
+        if segments[lane] == 1:  # LOOK_UP, BEGIN, STREAM; a visit a row
+            state[R_TIME] = 3
+            bursts[lane] = height * maps
     left = 0
     for column in range(size):
         writers[column, W_LAST] = -1
@@ -681,9 +719,9 @@ def run_lanes(
     now = -1
     while left:
         now += 1
-        end = (now + 1) << CHUNK_BITS
+        end = (now + 1) * WINDOW
         left -= _share_port(
-            end - CHUNK,
+            end - WINDOW,
             latency,
             slack,
             bursts,
@@ -739,19 +777,27 @@ def run_lanes(
                                     break
                                 count = visit_words[first_visit[lane] + visit]
                                 if count == 0:
-                                    word = max(visit_here[lane, visit % 8], decoded)
+                                    word = max(visit_here[lane, visit % RECENT], decoded)
                                 else:
-                                    if state[WORD] >= state[R_ASKED]:
+                                    if state[WORD] >= state[R_WORDS]:
                                         break
-                                    word = max(word_here[lane, state[WORD] % 16], decoded)
-                                    word_taken[lane, state[WORD] % 16] = word
+                                    word = max(
+                                        visit_here[lane, visit % RECENT],
+                                        word_here[lane, state[WORD] % RECENT],
+                                        decoded,
+                                    )
+                                    word_taken[lane, state[FREED] % RECENT] = word
+                                    state[FREED] += 1
                                     state[WORD] += 1
                                     state[WORD_OF_VISIT] += 1
                                 ready = max(ready, word + 1)
                                 if state[WORD_OF_VISIT] == count:
                                     state[WORD_OF_VISIT] = 0
-                                    visit_taken[lane, visit % 8] = word
+                                    visit_taken[lane, visit % RECENT] = word
                                     state[VISIT] += 1
+                                    if segments[lane] == 1:  # the header's place
+                                        word_taken[lane, state[FREED] % RECENT] = word
+                                        state[FREED] += 1
                             here_at += 1
                             decoded = ready
                             if kind == BUBBLE and not entry_kind & LAST:
@@ -870,7 +916,6 @@ def run_lanes(
         for turn in range(size):
             column = (turn + now) % size  # the port is shared out in turn
             channels = column_channels[column]
-            begin = now << CHUNK_BITS
             if channels == 0:
                 for lane in range(size):
                     pe = lane * size + column
@@ -905,158 +950,163 @@ def run_lanes(
                     idle = False
             if idle:
                 rested[column] = True
-                owed[column] = max(0, owed[column] - CHUNK)
+                owed[column] = max(0, owed[column] - WINDOW)
                 continue
 
-            # What the output could send, if the elements have it.
-            most = max(0, CHUNK - owed[column])
-            if not pool_x.size:
-                owed[column] = max(0, owed[column] - CHUNK)
-            else:
-                budget = CHUNK - owed[column]
-                most = 0
-                at = sent[column]
-                while budget > 0 and at < words:
-                    place = at // positions_n
-                    x, y = place % out_width, (place // out_width) % pool_y.size
-                    channel = at % positions_n
-                    if channel >= channels:
-                        most += positions_n - channel
-                        at += positions_n - channel
-                        continue
-                    cost = max(1, pool_x[x] * pool_y[y])
-                    step = min(channels - channel, (budget + cost - 1) // cost)
-                    most += step
-                    at += step
-                    budget -= step * cost
-                    if x == out_width - 1 and at % positions_n in (0, channels):
-                        budget -= pool_rest[y]
-                most = min(most, CHUNK)
-                owed[column] = max(0, -budget)
-            goal = min(sent[column] + most, words)
-            late = 0  # cycles of this chunk before the row that all wait for is complete
-            for lane in range(size):
-                pe = lane * size + column
-                state = pes[pe]
-                zero, one = _additions(pe, begin, rested[column], seen, walked, walks, adds)
-                debts[pe, 0] += zero
-                debts[pe, 1] += one
-                # Rows complete before the chunk, and within it.
-                ripe = state[AVAILABLE]
-                while ripe < state[COMPLETED] and row_done[pe, ripe & row_mask] <= begin:
-                    ripe += 1
-                ready = ripe * row_size
-                wait = 0
-                if ripe < state[COMPLETED]:
-                    wait = row_done[pe, ripe & row_mask] - begin
-                    if wait >= CHUNK:
-                        wait = 0
-                    else:
+            for begin in range(end - WINDOW, end, CHUNK):
+                if sent[column] == words:
+                    break
+                # What the output could send, if the elements have it.
+                most = max(0, CHUNK - owed[column])
+                if not pool_x.size:
+                    owed[column] = max(0, owed[column] - CHUNK)
+                else:
+                    budget = CHUNK - owed[column]
+                    most = 0
+                    at = sent[column]
+                    while budget > 0 and at < words:
+                        place = at // positions_n
+                        x, y = place % out_width, (place // out_width) % pool_y.size
+                        channel = at % positions_n
+                        if channel >= channels:
+                            most += positions_n - channel
+                            at += positions_n - channel
+                            continue
+                        cost = max(1, pool_x[x] * pool_y[y])
+                        step = min(channels - channel, (budget + cost - 1) // cost)
+                        most += step
+                        at += step
+                        budget -= step * cost
+                        if x == out_width - 1 and at % positions_n in (0, channels):
+                            budget -= pool_rest[y]
+                    most = min(most, CHUNK)
+                    owed[column] = max(0, -budget)
+                goal = min(sent[column] + most, words)
+                late = 0  # cycles of this chunk before the row that all wait for is complete
+                for lane in range(size):
+                    pe = lane * size + column
+                    state = pes[pe]
+                    zero, one = _additions(pe, begin, rested[column], seen, walked, walks, adds)
+                    debts[pe, 0] += zero
+                    debts[pe, 1] += one
+                    # Rows complete before the chunk, and within it.
+                    ripe = state[AVAILABLE]
+                    while ripe < state[COMPLETED] and row_done[pe, ripe & row_mask] <= begin:
                         ripe += 1
-                        while (
-                            ripe < state[COMPLETED]
-                            and row_done[pe, ripe & row_mask] < begin + CHUNK
-                        ):
+                    ready = ripe * row_size
+                    wait = 0
+                    if ripe < state[COMPLETED]:
+                        wait = row_done[pe, ripe & row_mask] - begin
+                        if wait >= CHUNK:
+                            wait = 0
+                        else:
                             ripe += 1
-                if ready <= sent[column] and ripe * row_size > ready:
-                    late = max(late, wait)
-                if ripe * row_size > ready:  # its words come after that, one a cycle
-                    goal = min(goal, max(ready, sent[column]) + CHUNK - wait)
-                state[AVAILABLE] = ripe
-                for bank in range(2):
-                    read = state[READ_0 + bank]
-                    budget = max(0, CHUNK - debts[pe, bank])
-                    debts[pe, bank] = max(0, debts[pe, bank] - CHUNK)
-                    reads[lane, bank, 0] = read
-                    reads[lane, bank, 1] = max(budget, 1)
-                    reads[lane, bank, 2] = wait
-                    before = _words_of_bank(ready, bank) - read
-                    if before < 0:
-                        before = 0
-                    can = min(budget, before)
-                    if ripe * row_size > ready and budget > can:
-                        rest = ((CHUNK - wait) * budget + CHUNK - 1) // CHUNK
-                        after = _words_of_bank(ripe * row_size, bank) - read - can
-                        can += max(0, min(after, min(rest, budget - can)))
-                    room = _words_of_bank(goal, bank) + QUEUE - read
-                    state[READ_0 + bank] += max(0, min(can, room))
-                goal = min(goal, min(2 * state[READ_0], 2 * state[READ_1] + 1))
-            rested[column] = False
-            goal = max(goal, sent[column])
-            goal = min(goal, sent[column] + CHUNK - late)
-
-            # The rows' words wait for the port, each behind its row's, the header last.
-            at = sent[column]
-            writer = writers[column]
-            while at < goal:
-                row = at // row_size
-                over = (row + 1) * row_size
-                to = min(over, goal)
-                count = out_words[column, row]
-                due = count * (to - row * row_size) // row_size
-                due -= count * (at - row * row_size) // row_size
-                ready = begin + late + SEND + through + at - sent[column]
-                for k in range(due):
-                    offer = ready + (k + 1) * (to - at) // due - 1
-                    queue[column, writer[W_TAIL] % QUEUED] = 2 * offer
-                    writer[W_TAIL] += 1
-                if to == over:
-                    for _ in range(out_headers[row]):
-                        offer = ready + to - at
-                        queue[column, writer[W_TAIL] % QUEUED] = 2 * offer + 1
-                        writer[W_TAIL] += 1
-                at = to
-            sent[column] = goal
-
-            # No queue holds more than it can; rows that are read.
-            for lane in range(size):
-                pe = lane * size + column
-                state = pes[pe]
-                for bank in range(2):
-                    state[READ_0 + bank] = min(
-                        state[READ_0 + bank], _words_of_bank(goal, bank) + QUEUE
-                    )
-                while state[DRAINED] < state[AVAILABLE]:
-                    over = (state[DRAINED] + 1) * row_size
-                    beyond = max(
-                        _words_of_bank(over, 0) - state[READ_0],
-                        _words_of_bank(over, 1) - state[READ_1],
-                    )
-                    if beyond > 0:
-                        break
-                    # The last word of the row is the k-th that its bank reads in this chunk, at
-                    # even distances over the cycles that are free for it.
-                    done = row_done[pe, state[DRAINED] & row_mask]
+                            while (
+                                ripe < state[COMPLETED]
+                                and row_done[pe, ripe & row_mask] < begin + CHUNK
+                            ):
+                                ripe += 1
+                    if ready <= sent[column] and ripe * row_size > ready:
+                        late = max(late, wait)
+                    if ripe * row_size > ready:  # its words come after that, one a cycle
+                        goal = min(goal, max(ready, sent[column]) + CHUNK - wait)
+                    state[AVAILABLE] = ripe
                     for bank in range(2):
-                        k = _words_of_bank(over, bank) - reads[lane, bank, 0]
-                        if k > 0:
-                            room = reads[lane, bank, 1]
-                            if state[READ_0 + bank] == _words_of_bank(goal, bank) + QUEUE:
-                                room = max(1, state[READ_0 + bank] - reads[lane, bank, 0])
-                            from_ = 0
-                            if done > begin:
-                                from_ = reads[lane, bank, 2]
-                            done = max(done, begin + from_ + (k * CHUNK + room - 1) // room - 1)
-                    done = min(done, max(begin + CHUNK, row_done[pe, state[DRAINED] & row_mask]))
-                    row_drained[pe, state[DRAINED] & row_mask] = done + 1 - (size - 1 - lane)
-                    state[DRAINED] += 1
-                    if known[pe] < filled[pe]:
-                        _walk(
-                            pe,
-                            size - 1 - lane,
-                            ring_rows,
-                            ring_mask,
-                            row_mask,
-                            pes,
-                            entries,
-                            taken,
-                            free,
-                            filled,
-                            known,
-                            row_done,
-                            row_drained,
-                            walked,
-                            walks,
+                        read = state[READ_0 + bank]
+                        budget = max(0, CHUNK - debts[pe, bank])
+                        debts[pe, bank] = max(0, debts[pe, bank] - CHUNK)
+                        reads[lane, bank, 0] = read
+                        reads[lane, bank, 1] = max(budget, 1)
+                        reads[lane, bank, 2] = wait
+                        before = _words_of_bank(ready, bank) - read
+                        if before < 0:
+                            before = 0
+                        can = min(budget, before)
+                        if ripe * row_size > ready and budget > can:
+                            rest = ((CHUNK - wait) * budget + CHUNK - 1) // CHUNK
+                            after = _words_of_bank(ripe * row_size, bank) - read - can
+                            can += max(0, min(after, min(rest, budget - can)))
+                        room = _words_of_bank(goal, bank) + QUEUE - read
+                        state[READ_0 + bank] += max(0, min(can, room))
+                    goal = min(goal, min(2 * state[READ_0], 2 * state[READ_1] + 1))
+                rested[column] = False
+                goal = max(goal, sent[column])
+                goal = min(goal, sent[column] + CHUNK - late)
+
+                # The rows' words wait for the port, each behind its row's, the header last.
+                at = sent[column]
+                writer = writers[column]
+                while at < goal:
+                    row = at // row_size
+                    over = (row + 1) * row_size
+                    to = min(over, goal)
+                    count = out_words[column, row]
+                    due = count * (to - row * row_size) // row_size
+                    due -= count * (at - row * row_size) // row_size
+                    ready = begin + late + SEND + through + at - sent[column]
+                    for k in range(due):
+                        offer = ready + (k + 1) * (to - at) // due - 1
+                        queue[column, writer[W_TAIL] % QUEUED] = 2 * offer
+                        writer[W_TAIL] += 1
+                    if to == over:
+                        for _ in range(out_headers[row]):
+                            offer = ready + to - at
+                            queue[column, writer[W_TAIL] % QUEUED] = 2 * offer + 1
+                            writer[W_TAIL] += 1
+                    at = to
+                sent[column] = goal
+
+                # No queue holds more than it can; rows that are read.
+                for lane in range(size):
+                    pe = lane * size + column
+                    state = pes[pe]
+                    for bank in range(2):
+                        state[READ_0 + bank] = min(
+                            state[READ_0 + bank], _words_of_bank(goal, bank) + QUEUE
                         )
+                    while state[DRAINED] < state[AVAILABLE]:
+                        over = (state[DRAINED] + 1) * row_size
+                        beyond = max(
+                            _words_of_bank(over, 0) - state[READ_0],
+                            _words_of_bank(over, 1) - state[READ_1],
+                        )
+                        if beyond > 0:
+                            break
+                        # The last word of the row is the k-th that its bank reads in this chunk, at
+                        # even distances over the cycles that are free for it.
+                        done = row_done[pe, state[DRAINED] & row_mask]
+                        for bank in range(2):
+                            k = _words_of_bank(over, bank) - reads[lane, bank, 0]
+                            if k > 0:
+                                room = reads[lane, bank, 1]
+                                if state[READ_0 + bank] == _words_of_bank(goal, bank) + QUEUE:
+                                    room = max(1, state[READ_0 + bank] - reads[lane, bank, 0])
+                                from_ = 0
+                                if done > begin:
+                                    from_ = reads[lane, bank, 2]
+                                done = max(done, begin + from_ + (k * CHUNK + room - 1) // room - 1)
+                        done = min(
+                            done, max(begin + CHUNK, row_done[pe, state[DRAINED] & row_mask])
+                        )
+                        row_drained[pe, state[DRAINED] & row_mask] = done + 1 - (size - 1 - lane)
+                        state[DRAINED] += 1
+                        if known[pe] < filled[pe]:
+                            _walk(
+                                pe,
+                                size - 1 - lane,
+                                ring_rows,
+                                ring_mask,
+                                row_mask,
+                                pes,
+                                entries,
+                                taken,
+                                free,
+                                filled,
+                                known,
+                                row_done,
+                                row_drained,
+                                walked,
+                                walks,
+                            )
     pes[:, LAST_WALK] = free
     return writers[:, W_LAST].copy(), pes

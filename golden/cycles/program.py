@@ -12,8 +12,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.codes.rlc import rlc_decode_map
 from thresher.golden.codes.weights import Column, ColumnLoad, ColumnTables, decode_column
+from thresher.golden.compiler.layout import Words
+from thresher.golden.compiler.predict import stored_values
 from thresher.golden.compiler.program import Program
 from thresher.golden.cycles.loads import element_cycles, load_cycles
 from thresher.golden.cycles.runs import ElementTaps, LaneInput, kernel, predict_run
@@ -48,23 +49,10 @@ def _unpack(record: Record, words: Sequence[int]) -> dict[str, int]:
     return values
 
 
-class _Words:
-    """The words of an image as integers."""
-
-    def __init__(self, program: Program) -> None:
-        self._image = program.image
-
-    def __len__(self) -> int:
-        return len(self._image)
-
-    def __getitem__(self, address: int) -> int:
-        return int.from_bytes(self._image[address].tobytes(), "big")
-
-
 class _Descriptors:
     """Descriptor words of an image, from the program's first one on."""
 
-    def __init__(self, program: Program, words: _Words) -> None:
+    def __init__(self, program: Program, words: Words) -> None:
         self._words, self._first = words, program.program
         self._per_word = program.config.port_bits // 64
         self.at = 0
@@ -84,48 +72,41 @@ class _Descriptors:
 class _Values:
     """Which values are not zero, of every segment that a program reads."""
 
-    def __init__(self, program: Program, words: _Words) -> None:
+    def __init__(self, program: Program, words: Words) -> None:
         self._program, self._words = program, words
         self._made: dict[int, tuple[str, Int64Array]] = {}
+        self._held: dict[str, Int64Array] = {}
         for name, stored in program.maps.items():
-            if name == "input":
-                continue
-            for addresses, lanes in zip(stored.addresses, stored.placement.segments, strict=True):
-                for address, mine in zip(addresses, lanes, strict=True):
+            for addresses, streams in zip(stored.addresses, stored.segments, strict=True):
+                for address, mine in zip(addresses, streams, strict=True):
                     if mine.size:
                         self._made[address] = (name, mine)
 
+    def _values(self, address: int) -> Int64Array:
+        """Return what is stored from an address on, shape (maps, channels, height, width)."""
+        program = self._program
+        name, mine = self._made[address]
+        if name not in self._held:
+            if name == "input":
+                held = program.maps[name].decode(self._words, program.inputs, program.config)
+            else:
+                held = stored_values(program.maps[name], program.inference.outputs)
+            self._held[name] = held
+        return self._held[name][:, mine]
+
     def mask(self, segment: Mapping[str, int], run: Mapping[str, int]) -> ByteArray:
         """Return 1 where a value is not zero, shape (maps, height, width x channels)."""
-        maps, height = run["maps"], run["height"]
-        row = run["width"] * segment["channels"]
-        if segment["address"] in self._made:
-            name, mine = self._made[segment["address"]]
-            shape = self._program.maps[name].shape
-            values = self._program.inference.outputs[name].reshape(maps, *shape)[:, mine]
-            values = values.transpose(0, 2, 3, 1).reshape(maps, height, row)
-        else:
-            fmt = self._program.config.rlc
-            values = np.stack(
-                [
-                    rlc_decode_map(
-                        self._words, segment["address"] + m * segment["pitch"], height, row, fmt
-                    )
-                    for m in range(maps)
-                ]
-            )
-        return np.asarray(values != 0, np.uint8)
+        values = self._values(segment["address"]).transpose(0, 2, 3, 1)
+        return np.asarray(values.reshape(run["maps"], run["height"], -1) != 0, np.uint8)
 
     def row_words(self, address: int, channels: int) -> Int64Array:
         """Return the words of each row that a column writes from an address on, over all maps."""
         if not channels:
             return np.zeros(0, np.int64)
-        name, mine = self._made[address]
-        shape = self._program.maps[name].shape
-        values = self._program.inference.outputs[name].reshape(-1, *shape)[:, mine]
+        values = self._values(address)
         mask = np.ascontiguousarray(values.transpose(0, 2, 3, 1) != 0, np.uint8).ravel()
         fmt = self._program.config.rlc
-        rows = len(values) * shape[1]
+        rows = len(values) * values.shape[2]
         return np.asarray(kernel().row_words(mask, rows, fmt.max_run, fmt.pairs), np.int64)
 
 
@@ -146,7 +127,7 @@ def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
     """
     config = program.config
     lanes = range(config.lanes)
-    words = _Words(program)
+    words = Words(program.image)
     values = _Values(program, words)
     descriptors = _Descriptors(program, words)
     tables: list[ColumnTables | None] = [None] * config.lanes
@@ -189,11 +170,14 @@ def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
             for _ in lanes:
                 lane = descriptors.take(RUN_LANE)
                 segments = [descriptors.take(RUN_SEGMENT) for _ in range(lane["segments"])]
+                written = values.row_words(lane["out_address"], lane["channels"])
                 if run["add"]:
-                    descriptors.take(RUN_SEGMENT)
+                    # The operand's words take the port in step with those that are written.
+                    operand = descriptors.take(RUN_SEGMENT)
+                    written = written + 1 + values.row_words(operand["address"], lane["channels"])
                 lane_inputs.append(_lane_input(segments, run, values))
                 column_channels.append(lane["channels"])
-                out_words.append(values.row_words(lane["out_address"], lane["channels"]))
+                out_words.append(written)
             elements = [
                 _element_taps(loaded[runs][column], row, run) for row in lanes for column in lanes
             ]

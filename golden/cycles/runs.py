@@ -21,7 +21,9 @@ Traffic = Sequence[tuple[int, int, int]]
 
 # Latencies of the output stage behind the array, in cycles.
 REQUANTISER = 7
-POOLER = 7
+LOOKUP = 1  # in every run of a machine that has it
+ADDER = 12  # adding: six to a sum, six to the result
+POOLER = 8
 ENCODER = 3
 SOUTH = 1  # Drain: a word is on `south` in the cycle after it was sent
 FINISHED = 1  # RowWriter's `busy` falls in the cycle after its last write, and the run is finished
@@ -273,6 +275,8 @@ def predict_run(  # noqa: PLR0917
     nothing = np.zeros(0, np.int64)
     pool = _pooling(run, max(column_channels)) if pooled else (nothing, nothing, nothing)
     ends = _row_ends(run)
+    through = SOUTH + REQUANTISER + LOOKUP * config.lookup + ENCODER
+    through += POOLER if pooled else ADDER if run["add"] else 0
     written = np.zeros((size, rows), np.int64)
     for column, counts in enumerate(out_words):
         if counts.size:
