@@ -53,6 +53,13 @@ VERBS = {
             "thresher simulate net.thr --input x.npy --skip none --json figures.json",
         ],
     ),
+    "estimate": (
+        "Predict the cycles of a network without simulating its hardware.",
+        [
+            "thresher estimate lenet-5 --input mnist:0-9 --lanes 4",
+            "thresher estimate --shapes resnet-50 --densities 0.3,0.5 --lanes 8",
+        ],
+    ),
     "compare": (
         "Compare a run with golden again, value by value.",
         ["thresher compare run"],

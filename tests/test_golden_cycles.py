@@ -11,7 +11,9 @@ import pytest
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
 from thresher.golden.config import Config, Skip
+from thresher.golden.cycles.estimate import estimate
 from thresher.golden.cycles.program import predict_cycles
+from thresher.golden.cycles.shapes import SHAPES, Shape
 from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork, Convolution, MaxPool
@@ -137,3 +139,36 @@ def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     network, inputs = make("thin")
     with pytest.raises(ThresherError, match=r"pip install thresher\[model\]"):
         predict_cycles(compile_network(network, Config(lanes=2), inputs))
+
+
+@pytest.mark.parametrize(
+    ("name", "macs", "weights"),
+    [("resnet-50", 4.09e9, 25.5e6), ("vgg-16", 15.47e9, 138.3e6), ("mobilenet-v2", 0.30e9, 3.47e6)],
+)
+def test_shapes_have_the_published_sizes(name: str, macs: float, weights: float) -> None:
+    shapes = SHAPES[name]()
+    assert sum(shape.macs for shape in shapes) == pytest.approx(macs, rel=0.01)
+    sizes = [shape.out * shape.channels // shape.groups * shape.kernel**2 for shape in shapes]
+    assert sum(sizes) == pytest.approx(weights, rel=0.01)
+
+
+@pytest.mark.parametrize("skip", Skip)
+def test_an_estimate_is_near_the_compiled_layer_of_the_same_densities(skip: Skip) -> None:
+    network, inputs = make("image")
+    compiled = predict_cycles(compile_network(network, Config(), inputs, skip))
+    shape = Shape("one", 3, 24, 16, 3, 1, 1)
+    found = estimate([shape], Config(), skip, weights=0.9).layers[0]
+    assert found.passes == 1
+    assert found.cycles == pytest.approx(compiled.passes[0].cycles, rel=0.15)
+
+
+def test_a_layer_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ThresherError, match=r"layer fc6 does not fit.*group_depth"):
+        estimate(SHAPES["vgg-16"]()[-3:], Config(lanes=8))
+
+
+def test_one_accumulator_bank_is_refused() -> None:
+    network, inputs = make("thin")
+    config = Config(lanes=2, accumulator_banks=1)
+    with pytest.raises(ThresherError, match="accumulator_banks=2"):
+        predict_cycles(compile_network(network, config, inputs))

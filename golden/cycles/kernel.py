@@ -21,6 +21,7 @@ KIND = 15
 NEW_WORD = 16  # with BUBBLE, STEP, HIT: a word begins
 LAST = 32  # with them: a visit ends
 
+BANKS = 2  # accumulator banks, chosen by the lowest address bit
 WINDOW = 16  # cycles for which lanes, then columns go on by turns
 CHUNK = 4  # cycles over which additions to a bank are counted
 QUEUE = 14  # words of a drain's queue at most, less one that goes while the next is on its way
@@ -308,8 +309,8 @@ def _next_read(
 
 
 @numba.njit(cache=True)
-def _asked(lane, at, latency, height, segments, lanes, visit_here, word_here, header_here):
-    """A lane's row reader has asked for a word in cycle ``at``."""
+def _asked(lane, since, at, latency, height, segments, lanes, visit_here, word_here, header_here):
+    """A lane's row reader that asks since a cycle is granted the port in cycle ``at``."""
     state = lanes[lane]
     here = at + 1 + latency
     state[R_TIME] = at + 1
@@ -327,7 +328,7 @@ def _asked(lane, at, latency, height, segments, lanes, visit_here, word_here, he
         return
     if state[R_STALE]:
         # Beyond an input's end until its last word has come.
-        if at < state[R_END]:
+        if since < state[R_END]:
             state[R_STALE] += 1
             return
         state[R_STALE] = 0
@@ -434,7 +435,18 @@ def _share_port(
             continue
         port[0] = client
         if client < size:
-            _asked(client, at, latency, height, segments, lanes, visit_here, word_here, header_here)
+            _asked(
+                client,
+                asks[client],
+                at,
+                latency,
+                height,
+                segments,
+                lanes,
+                visit_here,
+                word_here,
+                header_here,
+            )
             asks[client] = _next_read(
                 client,
                 bursts,

@@ -25,7 +25,7 @@ ELEMENT = 3  # states between elements: GROUPS, PAIRS, BUILD
 PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4, and `empty` after it
 
 
-def element_cycles(positions: Int64Array, groups: int, channels: int, escape: int) -> int:
+def element_cycles(positions: Int64Array, groups: int, channels: int, config: Config) -> int:
     """Return the cycles of an element: its fields, pairs and pointers.
 
     Parameters
@@ -36,22 +36,23 @@ def element_cycles(positions: Int64Array, groups: int, channels: int, escape: in
         Start pointers, less one.
     channels
         N: positions of a group.
-    escape
-        Positions that the escape stands for.
+    config
+        The machine.
     """
+    escape = config.run_symbols - 1
     before = np.concatenate([[-1], positions[:-1]])
     escapes = (positions - before - 1) // escape
-    # Each pair costs a cycle, and one for each group beyond the first that it enters.
+    # A pair costs its cycles, or one for each group that it enters.
     here = positions // channels
     after_escapes = before + escapes * escape
     entered_last = here - np.where(after_escapes < 0, -1, after_escapes // channels)
-    cost = int(np.maximum(1, entered_last).sum())
+    cost = int(np.maximum(config.pair_cycles, entered_last).sum())
     for k in range(int(escapes.max(initial=0))):
         some = escapes > k
         start = before[some] + k * escape
         end = start + escape
         entered = end // channels - np.where(start < 0, -1, start // channels)
-        cost += int(np.maximum(1, entered).sum())
+        cost += int(np.maximum(config.pair_cycles, entered).sum())
     left = groups - (int(here[-1]) if positions.size else -1)
     return ELEMENT + cost + PIPELINE + left
 

@@ -150,9 +150,7 @@ def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
             predicted = load_cycles(
                 [
                     [
-                        element_cycles(
-                            row.positions, row.groups, load["channels"], config.run_symbols - 1
-                        )
+                        element_cycles(row.positions, row.groups, load["channels"], config)
                         for row in column.rows
                     ]
                     for column in columns

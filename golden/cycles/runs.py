@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -99,8 +99,9 @@ class RunCycles:
         Cycles in which an element walks a tap, summed over the elements.
     ring_full
         Element-cycles that wait for a row to be drained.
-    busiest
-        Taps and markers of the element that has most.
+    bounds
+        What alone would take so many cycles: "taps" of the fullest element, "tokens" of the
+        longest lane, words to "drain", words through the "port".
     """
 
     cycles: int
@@ -108,7 +109,7 @@ class RunCycles:
     tail: int
     walking: int
     ring_full: int
-    busiest: int
+    bounds: dict[str, int] = field(default_factory=dict)
 
 
 def _axis(size: int, pad: int, stride: int, outputs: int, kernel_groups: int) -> Int64Array:
@@ -230,8 +231,18 @@ def predict_run(  # noqa: PLR0917
         What loads take through the port, from the start on.
     latency
         Of the memory, from a request to its response.
+
+    Raises
+    ------
+    ThresherError
+        If numba is missing, or the machine has one accumulator bank.
     """
     jitted = kernel()
+    if config.accumulator_banks != jitted.BANKS:
+        raise ThresherError(
+            f"the cycle model knows machines of {jitted.BANKS} accumulator banks, not of "
+            f"{config.accumulator_banks}: set accumulator_banks={jitted.BANKS}"
+        )
     size = config.lanes
     geometry = np.array(
         [
@@ -301,5 +312,11 @@ def predict_run(  # noqa: PLR0917
         tail=finished - int(pes[:, jitted.LAST_WALK].max()),
         walking=taps,
         ring_full=int(pes[:, jitted.FULL_RING].sum()),
-        busiest=int(pes[:, jitted.WALKED].max()),
+        bounds={
+            "taps": int(pes[:, jitted.WALKED].max()),
+            "tokens": max(script[0].size for script in scripts),
+            "drain": rows * run["row_size"],
+            "port": int(sum(words.sum() + words.size for words in visit_words))
+            + int(sum(words.sum() + words.size for words in out_words)),
+        },
     )

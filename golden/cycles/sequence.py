@@ -85,7 +85,7 @@ def sequence(
 
     Examples
     --------
-    >>> run = RunCycles(cycles=300, start=0, tail=0, walking=0, ring_full=0, busiest=0)
+    >>> run = RunCycles(cycles=300, start=0, tail=0, walking=0, ring_full=0)
     >>> steps = [LoadStep(0, 5, LoadCycles(100, 10, 0)), RunStep(1, 12, lambda *_: run)]
     >>> sequence(steps, Config(lanes=1)).cycles
     430
