@@ -39,11 +39,11 @@ class TableLoader(wiring.Component):
     Timing contract
     ---------------
     Latency
-        Each field is passed on in the cycle in which it is read.
+        Each field is passed on in the cycle in which it is read, a length in the next.
     Throughput
         A field a cycle.
     Combinational paths
-        ``window`` and ``got`` to all outputs but ``wanted``.
+        ``window`` and ``got`` to all outputs but ``wanted``, ``runs`` and ``indices``.
     Reset
         As with ``active`` low: the next field is the first one.
 
@@ -124,6 +124,8 @@ class TableLoader(wiring.Component):
             with m.If(self.got):
                 yield self.window[-bits:]
 
+        # Lengths are passed on a cycle later, so that none is looked up while it is being read.
+        m.d.sync += [self.runs.valid.eq(0), self.indices.valid.eq(0)]
         with m.Switch(state):
             with m.Case(_State.TABLES), field(1, 0) as present:
                 m.d.comb += [self.clear.eq(present), self.done.eq(~present)]
@@ -131,12 +133,12 @@ class TableLoader(wiring.Component):
                     m.d.sync += state.eq(_State.RUN_LENGTHS)
 
             with m.Case(_State.RUN_LENGTHS), field(4, RUN_LENGTHS_AT) as length:
-                m.d.comb += [
+                m.d.sync += [
                     self.runs.valid.eq(1),
                     self.runs.payload.length.eq(length),
                     self.runs.payload.last.eq(last_run),
+                    symbol.eq(symbol + 1),
                 ]
-                m.d.sync += symbol.eq(symbol + 1)
                 with m.If(last_run):
                     m.d.sync += [symbol.eq(0), state.eq(_State.INDEX_SYMBOLS)]
 
@@ -148,12 +150,12 @@ class TableLoader(wiring.Component):
                 m.d.sync += [index_symbols.eq(number), state.eq(_State.INDEX_LENGTHS)]
 
             with m.Case(_State.INDEX_LENGTHS), field(4, indices_at) as length:
-                m.d.comb += [
+                m.d.sync += [
                     self.indices.valid.eq(1),
                     self.indices.payload.length.eq(length),
                     self.indices.payload.last.eq(last_index),
+                    symbol.eq(symbol + 1),
                 ]
-                m.d.sync += symbol.eq(symbol + 1)
                 with m.If(last_index):
                     m.d.sync += [symbol.eq(0), state.eq(_State.CODEBOOK)]
 

@@ -67,7 +67,7 @@ class WeightLoader(wiring.Component):
         A field (constant, table entry, code length, count) a cycle and a pair in
         ``config.pair_cycles`` cycles, plus a cycle for each group entered beyond the first one of a
         pair and each pointer after an element's last pair, plus up to 14 cycles an element.
-        Decoding waits for the tables: they are ready ``K + code_bits + 1`` cycles after the last of
+        Decoding waits for the tables: they are ready ``K + code_bits + 2`` cycles after the last of
         ``K`` index lengths, while ``K`` codebook entries are read.
     Combinational paths
         None to ``words`` or the writes. A start with a word on offer discards that word.
