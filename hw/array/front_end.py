@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, ResetInserter, Signal, signed, unsigned
+from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -98,9 +97,28 @@ class FrontEnd(wiring.Component):
         east = Signal()
         own = Signal()
 
-        m.submodules.fifo = fifo = ResetInserter(self.clear)(
-            SyncFIFO(width=work.size, depth=self.config.fifo_depth)
-        )
+        # The FIFO. Words are numbered as they come and as they go, modulo twice the depth: whether
+        # a token has taps is known late in a cycle, and a level would be too long behind it.
+        fifo: Memory = Memory(shape=work, depth=self.config.fifo_depth, init=[])
+        m.submodules.fifo = fifo
+        fifo_write, fifo_read = fifo.write_port(), fifo.read_port(domain="comb")
+        came = Signal(range(2 * self.config.fifo_depth))
+        gone = Signal.like(came)
+        full = Signal()
+        m.d.comb += [
+            fifo_write.addr.eq(came),
+            fifo_read.addr.eq(gone),
+            full.eq((came[:-1] == gone[:-1]) & (came[-1] != gone[-1])),
+            self.work.valid.eq(came != gone),
+            self.work.payload.eq(fifo_read.data),
+        ]
+        with m.If(fifo_write.en):
+            m.d.sync += came.eq(came + 1)
+        with m.If(self.work.valid & self.work.ready):
+            m.d.sync += gone.eq(gone + 1)
+        with m.If(self.clear):
+            m.d.sync += [came.eq(0), gone.eq(0)]
+
         pointers: Memory = Memory(
             shape=unsigned(self.config.tap_bits),
             depth=self.config.group_depth,
@@ -121,7 +139,7 @@ class FrontEnd(wiring.Component):
         # so they stand beside it in the next cycle and as long as it stays.
         accept = Signal()
         m.d.comb += [
-            self.i.ready.eq((~east | self.o.ready) & (~own | fifo.w_rdy) & ~self.clear),
+            self.i.ready.eq((~east | self.o.ready) & (~own | ~full) & ~self.clear),
             accept.eq(self.i.valid & self.i.ready),
             first.addr.eq(self.i.payload.lo),
             first.en.eq(accept),
@@ -133,7 +151,7 @@ class FrontEnd(wiring.Component):
         with m.Elif(accept):
             m.d.sync += [token.eq(self.i.payload), east.eq(1), own.eq(1)]
         with m.Else():
-            m.d.sync += [east.eq(east & ~self.o.ready), own.eq(own & ~fifo.w_rdy)]
+            m.d.sync += [east.eq(east & ~self.o.ready), own.eq(own & full)]
 
         # Output stage, east: the token as it came.
         m.d.comb += [self.o.valid.eq(east), self.o.payload.eq(token)]
@@ -147,11 +165,8 @@ class FrontEnd(wiring.Component):
             entry.end.eq(behind.data),
             entry.base.eq(token.base),
             entry.value.eq(token.value),
-            fifo.w_data.eq(entry),
-            fifo.w_en.eq(own & (token.marker | (first.data != behind.data))),
-            self.work.valid.eq(fifo.r_rdy),
-            self.work.payload.eq(fifo.r_data),
-            fifo.r_en.eq(self.work.ready),
-            self.idle.eq(~east & ~own & ~fifo.r_rdy),
+            fifo_write.data.eq(entry),
+            fifo_write.en.eq(own & ~full & (token.marker | (first.data != behind.data))),
+            self.idle.eq(~east & ~own & ~self.work.valid),
         ]
         return m
