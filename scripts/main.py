@@ -72,6 +72,10 @@ VERBS = {
             "thresher synth --lanes 4 --multiplier all --place",
         ],
     ),
+    "energy": (
+        "Show the bytes that a run moved, and its energy.",
+        ["thresher energy run", "thresher energy run --figures my_process.json --json -"],
+    ),
     "bench": (
         "Measure the machine on workloads of published cycle counts.",
         ["thresher bench --quick", "thresher bench --groups peers,gemm --json figures.json"],

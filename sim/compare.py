@@ -16,9 +16,18 @@ import numpy.typing as npt
 from thresher.golden.compiler import Program, compile_network
 from thresher.golden.config import Config, Skip
 from thresher.golden.errors import ThresherError
+from thresher.golden.network import CompressedNetwork
 from thresher.golden.thr_file import load
 
-__all__ = ["Comparison", "compare", "compare_counters", "compare_values", "expected_outputs"]
+__all__ = [
+    "Comparison",
+    "StoredRun",
+    "compare",
+    "compare_counters",
+    "compare_values",
+    "expected_outputs",
+    "read_run",
+]
 
 # What reading files of a run raises if they are not what was written.
 _DAMAGE = (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -115,8 +124,21 @@ def compare_counters(
     return result
 
 
-def compare(run_dir: Path) -> Comparison:
-    """Compare a run directory, as ``thresher simulate`` writes it, with golden anew.
+@dataclass(frozen=True)
+class StoredRun:
+    """A run directory, read; ``runs``, ``outputs`` and ``counters`` by the name of each run."""
+
+    network: CompressedNetwork
+    inputs: npt.NDArray[np.integer]
+    config: Config
+    skip: Skip
+    runs: dict[str, bool]  # whether every layer was stored
+    outputs: dict[str, dict[str, npt.NDArray[np.int64]]]
+    counters: dict[str, list[dict[str, int]]]
+
+
+def read_run(run_dir: Path) -> StoredRun:
+    """Read a run directory, as ``thresher simulate`` writes it.
 
     Raises
     ------
@@ -126,24 +148,32 @@ def compare(run_dir: Path) -> Comparison:
     settings = _read_json(run_dir / "run.json")
     counters = _read_json(run_dir / "counters.json")
     try:
-        network = load(run_dir / "network.thr")
-        inputs = np.load(run_dir / "inputs.npy")
-        config = Config(**settings["config"])
-        skip = Skip(settings["skip"])
-        runs = [(name, bool(keep)) for name, keep in settings["runs"]]
-        outputs = {name: _read_arrays(run_dir / f"{name}.npz") for name, _ in runs}
-        counted = {name: [dict(record) for record in counters[name]] for name, _ in runs}
+        runs = {name: bool(keep) for name, keep in settings["runs"]}
+        return StoredRun(
+            network=load(run_dir / "network.thr"),
+            inputs=np.load(run_dir / "inputs.npy"),
+            config=Config(**settings["config"]),
+            skip=Skip(settings["skip"]),
+            runs=runs,
+            outputs={name: _read_arrays(run_dir / f"{name}.npz") for name in runs},
+            counters={name: [dict(record) for record in counters[name]] for name in runs},
+        )
     except _DAMAGE as error:
         raise ThresherError(
             f"run directory {run_dir} is damaged ({type(error).__name__}: {error}):"
             " run `thresher simulate` again"
         ) from error
+
+
+def compare(run_dir: Path) -> Comparison:
+    """Compare a run directory with golden anew; the errors are those of :func:`read_run`."""
+    run = read_run(run_dir)
     result = Comparison()
-    for name, keep in runs:
-        program = compile_network(network, config, inputs, skip, keep_layers=keep)
-        result.add(compare_values(expected_outputs(program), outputs[name]))
+    for name, keep in run.runs.items():
+        program = compile_network(run.network, run.config, run.inputs, run.skip, keep_layers=keep)
+        result.add(compare_values(expected_outputs(program), run.outputs[name]))
         layers = [part.stage.name for part in program.passes]
-        result.add(compare_counters(program.expected_counters, counted[name], layers))
+        result.add(compare_counters(program.expected_counters, run.counters[name], layers))
     return result
 
 
