@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from program_records import program_records
 
-from thresher.golden.codes.weights import ColumnLoad, decode_column
+from thresher.golden.codes.weights import ColumnLoad, ColumnTables, decode_column
 from thresher.golden.compiler import FitError, Program, compile_network
 from thresher.golden.compiler.plan import Planner
 from thresher.golden.config import Config, Skip
@@ -73,10 +73,11 @@ def _balance(program: Program, layer: str) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("lanes", [1, 4])
-def test_every_weight_is_in_one_tap_store(seed: int, lanes: int) -> None:
+@pytest.mark.parametrize(("lanes", "tap_depth"), [(1, 0), (4, 0), (2, 128)])
+def test_every_weight_is_in_one_tap_store(seed: int, lanes: int, tap_depth: int) -> None:
     network, inputs = _network(seed)
-    config = Config(lanes=lanes)
+    config = Config(lanes=lanes, tap_depth=tap_depth)
+    tables: list[ColumnTables | None] = [None] * lanes  # of a column, from load to load
     program = compile_network(network, config, inputs, Skip.BOTH)
     loads = [record for record in program_records(program) if record[1]["kind"] == Kind.LOAD]
     assert len(loads) == len(program.passes)
@@ -84,7 +85,9 @@ def test_every_weight_is_in_one_tap_store(seed: int, lanes: int) -> None:
         weights = part.stage.codebook[part.taps.index]
         for number, column in enumerate(columns):
             words = program.image[column["address"] : column["address"] + column["words"]]
-            loaded = decode_column(words.tobytes(), config, ColumnLoad.from_fields(head, column))
+            fields = ColumnLoad.from_fields(head, column)
+            loaded = decode_column(words.tobytes(), config, fields, previous=tables[number])
+            tables[number] = loaded.tables
             outputs = part.columns[number]
             np.testing.assert_array_equal(loaded.bias, part.stage.bias[outputs])
             for row, element in enumerate(loaded.rows):

@@ -263,8 +263,7 @@ class _Compiler:
         self.planner.store(stage.result, [part.columns for part in plan.passes])
         result = store_result(stage, plan.passes, len(self.values), self.layout)
         self.maps[stage.result] = result
-        for segment, part in enumerate(plan.passes):
-            self.writer.add(part, self.maps, segment)
+        self.writer.add(plan.passes, self.maps)
         self.passes += plan.passes
 
     def program(self, inference: Inference) -> Program:

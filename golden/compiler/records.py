@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.codes.weights import ColumnStream, encode_column
+from thresher.golden.codes.weights import ColumnStream, column_tables, encode_column
 from thresher.golden.compiler.layout import Layout, StoredMap
 from thresher.golden.compiler.passes import Pass
 from thresher.golden.config import Config, Skip
@@ -27,33 +27,48 @@ __all__ = ["ProgramWriter"]
 IntArray = npt.NDArray[np.int64]
 
 
-def _column_streams(part: Pass, config: Config, lookup: IntArray | None) -> list[bytes]:
-    stage = part.stage
-    codes = encode(stage.codebook, config.multiplier, config.weight_bits)
-    ends = np.cumsum(part.tap_counts(config.lanes).T.ravel())  # taps lie by column, then by row
-    elements = [
-        slice(end - size, end) for end, size in zip(ends, np.diff(ends, prepend=0), strict=True)
-    ]
-    streams = []
-    for column, outputs in enumerate(part.columns):
-        rows = []
-        for row in range(config.lanes):
-            mine = elements[column * config.lanes + row]
-            rows.append((part.groups[row], part.position[mine], part.taps.index[mine]))
-        streams.append(
-            encode_column(
+def _column_streams(
+    passes: Sequence[Pass], lookups: Sequence[IntArray | None], config: Config
+) -> list[list[bytes]]:
+    """Return the weight streams of a stage's passes, a list of the columns' for each.
+
+    A column's tables have the entries that it uses in any pass, and come with the first one.
+    """
+    stage, lanes = passes[0].stage, config.lanes
+    weights = encode(stage.codebook, config.multiplier, config.weight_bits)
+    coded: list[list[bytes]] = [[] for _ in passes]
+    cells = [part.tap_counts(lanes).T.ravel() for part in passes]  # taps lie by column, then row
+    ends = [np.concatenate([[0], np.cumsum(counts)]) for counts in cells]
+    for column in range(lanes):
+        bounds = [end[column * lanes : (column + 1) * lanes + 1] for end in ends]
+        indices = [
+            part.taps.index[bound[0] : bound[-1]]
+            for part, bound in zip(passes, bounds, strict=True)
+        ]
+        used = np.unique(np.concatenate(indices))
+        streams = []
+        for number, part in enumerate(passes):
+            outputs = part.columns[column]
+            local = np.searchsorted(used, indices[number])
+            rows = []
+            for row in range(lanes):
+                first, last = bounds[number][row : row + 2]
+                mine = local[first - bounds[number][0] : last - bounds[number][0]]
+                rows.append((part.groups[row], part.position[first:last], mine))
+            streams.append(
                 ColumnStream(
                     bias=stage.bias[outputs],
                     scale=stage.scale[outputs],
                     shift=stage.shift[outputs],
-                    codebook=codes,
+                    codebook=weights[used],
                     rows=rows,
-                    lookup=lookup,
-                ),
-                config,
+                    lookup=lookups[number],
+                )
             )
-        )
-    return streams
+        codes = column_tables(streams, config)
+        for number, stream in enumerate(streams):
+            coded[number].append(encode_column(stream, config, number == 0, codes))
+    return coded
 
 
 class _Rings:
@@ -167,14 +182,17 @@ class ProgramWriter:
         self.weight_bytes = 0
         self.counter_addresses: list[int] = []
 
-    def add(self, part: Pass, maps: Mapping[str, StoredMap], segment: int) -> None:
-        """Add load and run of a pass that writes that segment of its stage's result."""
-        needs, group_base, channel_base, table = self.rings.add(part)
-        bases = {"group_base": group_base, "channel_base": channel_base}
-        streams = _column_streams(part, self.config, table)
-        self.needs.append(needs)
-        self._add_load(part, bases, streams)
-        self._add_run(part, bases, maps, segment)
+    def add(self, passes: Sequence[Pass], maps: Mapping[str, StoredMap]) -> None:
+        """Add load and run of each pass of a stage; each writes a segment of the result."""
+        places = [self.rings.add(part) for part in passes]
+        lookups = [lookup for *_, lookup in places]
+        streams = _column_streams(passes, lookups, self.config)
+        for segment, part in enumerate(passes):
+            needs, group_base, channel_base, _ = places[segment]
+            bases = {"group_base": group_base, "channel_base": channel_base}
+            self.needs.append(needs)
+            self._add_load(part, bases, streams[segment])
+            self._add_run(part, bases, maps, segment)
 
     def _add_load(self, part: Pass, bases: Mapping[str, int], streams: Sequence[bytes]) -> None:
         number = len(self.loads)
