@@ -73,7 +73,7 @@ def _balance(program: Program, layer: str) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("lanes", "tap_depth"), [(1, 0), (4, 0), (2, 128)])
+@pytest.mark.parametrize(("lanes", "tap_depth"), [(1, 0), (4, 0), (2, 512)])
 def test_every_weight_is_in_one_tap_store(seed: int, lanes: int, tap_depth: int) -> None:
     network, inputs = _network(seed)
     config = Config(lanes=lanes, tap_depth=tap_depth)
