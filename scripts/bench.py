@@ -27,7 +27,7 @@ def bench(
     modes: str | None = None,
     seed: int = 1,
     densities: str | None = None,
-    published: Path | None = None,
+    data: Path | None = None,
     json: JsonFile = None,
 ) -> int:
     """Run layers and networks of published cycle counts in RTL, in all modes of skipping.
@@ -48,13 +48,14 @@ def bench(
         Of the random patterns.
     densities
         Densities of weights/activations in percent for the peers' shapes, as 50/50,10/35.
-    published
-        A JSON file of the peers' cycles (peers.json) to show beside ours.
+    data
+        The folder of models, inputs and published figures; by default the environment's
+        THRESHER_DATA, or else ./data or ../shared/data. Without it the groups that need it are
+        left out, and others' figures but EIE's are not shown.
     """
-    import json as json_module  # noqa: PLC0415
-
     from thresher.golden.config import Skip  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
+    from thresher.scripts.bench_networks import network_cases, published_figures  # noqa: PLC0415
     from thresher.sim.bench import GROUPS, PEER_DENSITIES, cases, measure  # noqa: PLC0415  # heavy
 
     check_json(json)
@@ -66,14 +67,10 @@ def bench(
     for mode in chosen:
         if mode not in {*Skip}:
             raise ThresherError(f"--modes {mode}: give some of {', '.join(Skip)}")
-    figures = {}
-    if published is not None:
-        try:
-            figures = json_module.loads(published.read_text())
-        except (OSError, ValueError) as error:
-            raise ThresherError(f"--published {published} cannot be read: {error}") from None
     pairs = _densities(densities) if densities else PEER_DENSITIES
+    figures = published_figures(data, "peers.json")
     every = cases(lanes, seed=seed, densities=pairs, published=figures)
+    every += network_cases(data, lanes, seed, wanted, must_have=groups is not None)
     selected = [case for case in every if case.group in wanted and (case.quick or not quick)]
     rows = []
     with progress_bar(len(selected)) as progress:
@@ -93,13 +90,13 @@ def bench(
                 *(f"{row.cycles[mode]:,}" for mode in chosen),
                 f"{row.bound:,}",
                 f"{row.bound / min(row.cycles.values()):.2f}",
-                ", ".join(f"{name} {value:,}" for name, value in row.published.items()) or "-",
+                ", ".join(f"{name} {ratio:.2f}x" for name, ratio in row.ratios.items()) or "-",
             )
             for row in rows
             if row.group == group
         ]
         if table:
-            header = ["workload", *chosen, "bound", "bound/ours", "published"]
+            header = ["workload", *chosen, "bound", "bound/ours", "others, at equal multipliers"]
             print_table(f"\n{group}, {lanes} x {lanes} multipliers, cycles", header, table)
     print(
         f"\n{len(rows)} workloads in {len(chosen)} modes; every value and counter equals golden's"

@@ -26,8 +26,8 @@ CLASSES = "imagenet_classes.txt"
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
-def find_data(data: Path | None) -> Path:
-    """Return the folder that has SqueezeNet.
+def find_data(data: Path | None, file: str = MODEL) -> Path:
+    """Return the folder that has a file, by default SqueezeNet's.
 
     It is looked for in ``data`` if given; else in the folder that the environment variable
     THRESHER_DATA names, if it is set; else in ``data`` and ``../shared/data`` of this folder.
@@ -46,9 +46,14 @@ def find_data(data: Path | None) -> Path:
     else:
         places = [Path(place) for place in PLACES]
     for place in places:
-        if (place / MODEL).is_file():
+        if (place / file).is_file():
             return place
-    looked = " and ".join(str(place / MODEL) for place in places)
+    looked = " and ".join(str(place / file) for place in places)
+    if file != MODEL:
+        raise ThresherError(
+            f"{Path(file).name} is not part of Thresher, and not there: {looked}; give its folder"
+            f" with --data or {VARIABLE}"
+        )
     raise ThresherError(
         f"SqueezeNet's weights are not part of Thresher, and not there: {looked}; give their folder"
         f" with --data or {VARIABLE}, the file and its .prototxt are those of"

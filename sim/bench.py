@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,24 @@ from thresher.golden.network import CompressedNetwork
 from thresher.sim.run import STALLS, FinishedRun, run_program
 from thresher.sim.workloads import EIE_LAYERS, GEMM_256, PEER_SHAPES, LayerShape, layer_workload
 
-__all__ = ["GROUPS", "Case", "Row", "cases", "measure"]
+__all__ = ["GROUPS", "Case", "Published", "Row", "cases", "measure", "network_case"]
 
 Int64Array = npt.NDArray[np.int64]
 
 PEER_DENSITIES = ((1.0, 1.0), (0.5, 1.0), (0.5, 0.5), (0.25, 0.5), (0.1, 0.35))
 GEMM_DENSITIES = (1.0, 0.5, 0.25, 0.1)
+SIGMA_MULTIPLIERS = 64
 MEMORY_LATENCY = 32  # of the peers' memory
 NARROW_PORT, WIDE_PORT = 64, 256
+EIE_MULTIPLIERS = 64
 LENETS = ("lenet-300-100", "lenet-5")
+
+
+class Published(NamedTuple):
+    """Cycles that others need for a workload, and on how many multipliers."""
+
+    cycles: float
+    multipliers: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +62,7 @@ class Case:
     latency
         Of the memory.
     published
-        Cycles that others need, by their name.
+        What others need, by their name.
     quick
         Part of the short selection.
     """
@@ -65,7 +74,7 @@ class Case:
     resident: bool = True
     knows_operands: bool = False
     latency: int = 4
-    published: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)
     quick: bool = False
 
 
@@ -94,17 +103,18 @@ class Row:
     bound: int
     efficiency: float
     stalls: dict[str, int]
-    published: dict[str, float]
+    published: dict[str, Published]
     sim_cycles_per_second: int
 
     @property
-    def dense(self) -> int | None:
-        """Cycles of the mode ``none``."""
-        return self.cycles.get(str(Skip.NONE))
+    def ratios(self) -> dict[str, float]:
+        """Cycles times multipliers of others, over ours in the best mode."""
+        ours = min(self.cycles.values()) * self.multipliers
+        return {name: cycles * count / ours for name, (cycles, count) in self.published.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything that JSON holds."""
-        return asdict(self)
+        return {**asdict(self), "ratios": self.ratios}
 
 
 def _layer(
@@ -128,12 +138,13 @@ def _peers(
         for weights, activations in densities:
             name = f"{shape.name} {_percent(weights, activations)}"
             make = _layer(shape, weights, activations, seed)
-            dense = {k: v["cycles"] for k, v in arrays.items() if isinstance(v, Mapping)}
-            others = {k: v[shape.name] for k, v in dense.items() if v.get(shape.name)}
+            others = _at(arrays, shape.name)
             column = _percent(weights, activations)
             if column in sigma.get("columns", ()):
                 at = sigma["columns"].index(column)
-                others["stonne_sigma"] = sigma["stonne_sigma"][shape.name][at]
+                others["stonne_sigma"] = Published(
+                    sigma["stonne_sigma"][shape.name][at], SIGMA_MULTIPLIERS
+                )
             yield Case(
                 group="peers",
                 name=name,
@@ -144,7 +155,6 @@ def _peers(
                 quick=weights in {1.0, 0.25},
             )
             if (weights, activations) in {(1.0, 1.0), (0.1, 0.35)}:
-                totals = {k: v["cycles"] for k, v in whole.items() if isinstance(v, Mapping)}
                 yield Case(
                     group="memory",
                     name=name,
@@ -152,8 +162,17 @@ def _peers(
                     config=memory,
                     resident=False,
                     latency=MEMORY_LATENCY,
-                    published={k: v[shape.name] for k, v in totals.items() if v.get(shape.name)},
+                    published=_at(whole, shape.name),
                 )
+
+
+def _at(systems: Mapping[str, Any], shape: str) -> dict[str, Published]:
+    """Return what each system needs for a shape; those without a figure are left out."""
+    return {
+        name: Published(system["cycles"][shape], system["multipliers"])
+        for name, system in systems.items()
+        if isinstance(system, Mapping) and system.get("cycles", {}).get(shape)
+    }
 
 
 def _gemm(lanes: int, seed: int) -> Iterator[Case]:
@@ -183,7 +202,7 @@ def _eie(lanes: int, seed: int) -> Iterator[Case]:
             name=layer.shape.name,
             make=_layer(layer.shape, layer.weights, layer.activations, seed),
             config=config,
-            published={"eie": layer.cycles},
+            published={"eie": Published(layer.cycles, EIE_MULTIPLIERS)},
             quick=layer.shape.name == "NT-We",
         )
 
@@ -204,7 +223,27 @@ def _lenets(lanes: int, seed: int) -> Iterator[Case]:
         )
 
 
-GROUPS = ("peers", "memory", "gemm", "eie", "lenet")
+GROUPS = ("peers", "memory", "gemm", "eie", "lenet", "mlperf", "squeezenet")
+
+
+def network_case(
+    group: str,
+    network: CompressedNetwork,
+    inputs: Int64Array,
+    config: Config,
+    *,
+    published: Mapping[str, Published] | None = None,
+    quick: bool = False,
+) -> Case:
+    """Return the case of a whole network whose weights are resident."""
+    return Case(
+        group=group,
+        name=network.name,
+        make=lambda: (network, inputs),
+        config=config,
+        published=published or {},
+        quick=quick,
+    )
 
 
 def cases(
@@ -214,7 +253,7 @@ def cases(
     densities: Sequence[tuple[float, float]] = PEER_DENSITIES,
     published: Mapping[str, Any] | None = None,
 ) -> list[Case]:
-    """Return all cases, group by group.
+    """Return the cases that need no files, group by group.
 
     Parameters
     ----------
@@ -270,7 +309,7 @@ def measure(case: Case, modes: Sequence[Skip]) -> Row:
         bound=_bound(program, counted, case),
         efficiency=round(macs / case.config.multipliers / cycles[str(program.skip)], 4),
         stalls={cause: sum(counters[cause] for counters in counted) for cause in STALLS},
-        published={name: round(value) for name, value in case.published.items()},
+        published=dict(case.published),
         sim_cycles_per_second=round(kept.result.sim_cycles_per_second),
     )
 
