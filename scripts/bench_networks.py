@@ -80,7 +80,7 @@ def _mlperf(data: Path | None, lanes: int, seed: int) -> Iterator[Case]:
     from thresher.golden.config import Config  # noqa: PLC0415
     from thresher.golden.densities import with_densities  # noqa: PLC0415
     from thresher.golden.read import read_model  # noqa: PLC0415
-    from thresher.sim.bench import network_case  # noqa: PLC0415
+    from thresher.sim.bench import WIDE_PORT, network_case  # noqa: PLC0415
 
     folder = find_data(data, f"{TINY}/{TASKS[0][1]}") / TINY
     submissions = published_figures(data, FPGAS).get("submissions", [])
@@ -92,7 +92,7 @@ def _mlperf(data: Path | None, lanes: int, seed: int) -> Iterator[Case]:
             "mlperf",
             with_densities(network, x[samples]),
             x[seed : seed + 1],
-            Config(lanes=lanes),
+            Config(lanes=lanes, port_bits=WIDE_PORT),
             published=_submitted(submissions, task),
             quick=task == "KWS",
         )
