@@ -128,7 +128,7 @@ class Config:
     tap_depth: int = 0
     group_depth: int = 0
     accumulator_depth: int = 0
-    fifo_depth: int = 8
+    fifo_depth: int = 16
     accumulator_banks: int = 2
     channel_depth: int = 1024
     pool_depth: int = 2048

@@ -24,6 +24,7 @@ TASKS = (
     ("KWS", "kws_ref_model_int8.tflite", "kws01.npz"),
     ("VWW", "vww_96_int8.tflite", "vww01_rgb_100.npz"),
 )
+DEEP_FIFO = 32  # tokens of an element: depthwise channels come one stream after another
 SAMPLES = 16  # inputs, others than the one that is run, that tell the densities
 
 
@@ -55,7 +56,7 @@ def network_cases(
     data
         The folder, or None to look for it.
     seed
-        Number of the input that is run.
+        Which input is run, 1 for the first.
     groups
         ``mlperf`` and ``squeezenet`` are of interest.
     must_have
@@ -87,12 +88,12 @@ def _mlperf(data: Path | None, lanes: int, seed: int) -> Iterator[Case]:
     for task, model, inputs in TASKS:
         network = replace(read_model(folder / model), name=task)
         x, _ = read_inputs(str(folder / inputs), network)
-        samples = [k for k in range(len(x)) if k != seed][:SAMPLES]
+        samples = [k for k in range(len(x)) if k != seed - 1][:SAMPLES]
         yield network_case(
             "mlperf",
             with_densities(network, x[samples]),
-            x[seed : seed + 1],
-            Config(lanes=lanes, port_bits=WIDE_PORT),
+            x[seed - 1 : seed],
+            Config(lanes=lanes, port_bits=WIDE_PORT, fifo_depth=DEEP_FIFO),
             published=_submitted(submissions, task),
             quick=task == "KWS",
         )

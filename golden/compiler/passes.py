@@ -180,6 +180,24 @@ def _rows_of(stage: Stage, reading: Reading, work: Work, column: IntArray, lanes
     return rows
 
 
+def _accumulators_a_position(
+    stage: Stage, work: Work, columns: Sequence[IntArray], config: Config
+) -> int:
+    """Return N: the channels of the widest column, or one more.
+
+    An element whose outputs read one input channel each (depthwise) adds to one n of each
+    position. If N is even, all of its additions hit one bank of the accumulators, and the drain
+    has to wait for them; so N is made odd, where there is room.
+    """
+    widest = max(column.size for column in columns)
+    wider = widest | 1
+    pairs = np.unique(work.taps.output * stage.in_shape[0] + work.taps.channel).size
+    rows = config.accumulator_depth // (stage.out_shape[2] * wider)
+    if pairs > stage.out_shape[0] or rows <= _rows_needed(stage) or wider > _FIELD:
+        return widest
+    return wider
+
+
 def pass_of(
     stage: Stage,
     work: Work,
@@ -199,7 +217,7 @@ def pass_of(
         Output channels of each column.
     """
     lanes = config.lanes
-    channels = max(column.size for column in columns)
+    channels = _accumulators_a_position(stage, work, columns, config)
     column_of = np.full(stage.out_shape[0], -1, np.int64)
     n_of = np.zeros(stage.out_shape[0], np.int64)
     for number, outputs in enumerate(columns):
