@@ -6,7 +6,7 @@ multipliers that stores every int8 and multiplies every zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,16 @@ def traffic_of(run_dir: Path, figures: Figures) -> Traffic:
     total = {name: sum(record[name] for record in counted) for name in counted[0]}
     inputs, counts = program.inputs, program.inference.total
     word = run.config.port_bits / 8
+    stages = {part.stage.result: part for part in program.passes}.values()
+    read = [
+        name
+        for part in stages
+        for name in (
+            *dict.fromkeys(stream.map for stream in part.reading.streams),
+            *([part.operand[0]] if part.operand else []),
+        )
+    ]
+    written = [part.stage.result for part in stages]
     streams = {
         "weights": Stream(
             moved=program.weight_bytes / inputs,
@@ -80,13 +90,13 @@ def traffic_of(run_dir: Path, figures: Figures) -> Traffic:
         ),
         "activations read": Stream(
             moved=total["words_in"] * word / inputs,
-            dense=counts.inputs.bytes_dense / inputs,
-            entropy=counts.inputs.bytes_entropy / inputs,
+            dense=_size(program, read, "bytes_dense") / inputs,
+            entropy=_size(program, read, "bytes_entropy") / inputs,
         ),
         "activations written": Stream(
             moved=total["words_out"] * word / inputs,
-            dense=_written(program, "bytes_dense") / inputs,
-            entropy=_written(program, "bytes_entropy") / inputs,
+            dense=_size(program, written, "bytes_dense") / inputs,
+            entropy=_size(program, written, "bytes_entropy") / inputs,
         ),
     }
     activations = [streams[name] for name in streams if name != "weights"]
@@ -111,11 +121,19 @@ def traffic_of(run_dir: Path, figures: Figures) -> Traffic:
     )
 
 
-def _written(program: Program, size: str) -> float:
-    """Return the size of all values that the machine writes."""
-    counts = program.inference.counts
-    written = {part.stage.result for part in program.passes}
-    return sum(float(getattr(counts[name].outputs, size)) for name in written if name in counts)
+def _size(program: Program, maps: Sequence[str], size: str) -> float:
+    """Return the size of maps, for all inputs; those of a dense machine are moved once a stage."""
+    counts, shapes = program.inference.counts, program.network.shapes()
+    first = next(layer.name for layer in program.network.layers if "input" in layer.inputs)
+    total = 0.0
+    for name in maps:
+        for value, channels in program.maps[name].content:
+            if value == "input":
+                total += float(getattr(counts[first].inputs, size))
+            else:
+                share = channels.size / shapes[value][0]
+                total += float(getattr(counts[value].outputs, size)) * share
+    return total
 
 
 def _accesses(config: Config) -> Accesses:
