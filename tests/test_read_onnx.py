@@ -118,6 +118,7 @@ MICROSOFT = {
     "QLinearConcat",
     "QLinearGlobalAveragePool",
     "QLinearLeakyRelu",
+    "QLinearMul",
     "QLinearSigmoid",
     "QLinearSoftmax",
 }
@@ -497,6 +498,57 @@ def test_products_of_functions_of_one_value(tmp_path: Path) -> None:
     y = model.node("Mul", model.node("Sigmoid", y), y)
     network = check_read(tmp_path, model, model.quantise(y, 0.02, -100), scale=3)
     assert [type(layer) for layer in network.layers] == [Lookup, Lookup]
+
+
+def test_a_function_of_which_each_step_is_quantised_is_one_table(tmp_path: Path) -> None:
+    """Hard-swish as onnxruntime's quantiser leaves it."""
+    model = Model(1, 2, 30, 30)
+    x = model.both("x", 0.05, 20)
+    gate = model.both(model.node("Add", x, model.constant(np.float32(3))), 0.05, -60)
+    limits = (model.constant(np.float32(limit)) for limit in (0, 6))
+    gate = model.both(model.node("Clip", gate, *limits), 0.024, -128)
+    y = model.both(model.node("Mul", x, gate), 0.2, -100)
+    y = model.node("Div", y, model.constant(np.float32(6)))
+    network = check_read(tmp_path, model, model.quantise(y, 0.04, -100), scale=3)
+    assert [type(layer) for layer in network.layers] == [Lookup, Lookup]
+
+
+def test_a_residual_of_functions_of_one_value_is_one_table(tmp_path: Path) -> None:
+    model = Model(1, 4, 9, 9)
+    x = model.both(model.node("Conv", model.both("x", 0.03), model.weights(6, 4, 3, 3)), 0.1, 3)
+    one = model.both(model.node("Sigmoid", x), 0.004, -128)
+    other = model.both(model.node("Tanh", x), 0.008)
+    y = model.node("Add", one, other)
+    network = check_read(tmp_path, model, model.quantise(y, 0.01, 5))
+    assert [type(layer) for layer in network.layers] == [Convolution, Lookup]
+
+
+@pytest.mark.parametrize(("dtype", "middle"), [(np.int8, 0), (np.uint8, 128)])
+def test_qlinear_products_of_functions_of_one_value(
+    tmp_path: Path, dtype: Any, middle: int
+) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    model = Model(1, 3, 12, 12, kind=kind)
+    at_x = q_linear_parts(model, 0.04, middle + 5, dtype)
+    at_gate = q_linear_parts(model, 0.004, middle - 128, dtype)
+    at_y = q_linear_parts(model, 0.03, middle - 100, dtype)
+    gate = model.node("QLinearSigmoid", "x", *at_x, *at_gate)
+    y = model.node("QLinearMul", "x", *at_x, gate, *at_gate, *at_y)
+    third = model.constant(np.array(middle + 30, dtype))
+    at_third = q_linear_parts(model, 0.01137, middle, dtype)
+    y = model.node("QLinearMul", y, *at_y, third, *at_third, *at_y)
+    model.output = helper.make_tensor_value_info(y, kind, [1, 3, 12, 12])
+    network = check_read(tmp_path, model, y)
+    assert [type(layer) for layer in network.layers] == [Lookup, Lookup]
+
+
+def test_an_output_whose_shape_is_not_given(tmp_path: Path) -> None:
+    model = Model(1, 2, 8, 8)
+    y = model.quantise(model.node("Conv", model.both("x", 0.02), model.weights(4, 2, 3, 3)), 0.1)
+    proto = model.proto(y)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(proto, tmp_path / "model.onnx")
+    assert check_model(tmp_path / "model.onnx") == []
 
 
 def test_a_relu_that_is_not_quantised_again_is_a_table(tmp_path: Path) -> None:
@@ -946,6 +998,13 @@ def vector_as_a_map() -> tuple[Model, str]:
     return model, model.quantise(model.node("Conv", y, model.weights(2, 1, 3, 3)), 0.05)
 
 
+def values_twice() -> tuple[Model, str]:
+    model = Model(1, 2, 8, 8)
+    y = model.both("x", 0.02)
+    y = model.node("Concat", y, y, axis=1)
+    return model, model.quantise(model.node("Conv", y, model.weights(3, 4, 3, 3)), 0.05)
+
+
 def function_of_padding() -> tuple[Model, str]:
     model = Model(1, 2, 8, 8)
     pads = model.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]))
@@ -1030,6 +1089,7 @@ def two_different_inputs() -> tuple[Model, str]:
         (cut_windows, "its windows at the edge divide by fewer values"),
         (dilated_pool, "its dilations are (2, 2); pool without dilation"),
         (vector_as_a_map, "its input is no map of channels but (16, 1, 1) in another"),
+        (values_twice, "its input has values of 'input' more than once; concatenate different"),
         (function_of_padding, "its input is padded with zeros, which become 0.5; pad its result"),
         (softmax_within, "it comes after a softmax, which the host takes"),
         (two_inputs, "it has 2 inputs ('x', 'z'); cut it to a model with one input"),

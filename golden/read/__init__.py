@@ -105,6 +105,8 @@ def check_model(path: Path, calibration: Calibration | None = None) -> list[Prob
 
 def _reader(path: Path) -> Reader:
     """Return the reader of a kind of file; each brings its own packages."""
+    if path.is_dir():
+        raise ThresherError(f"{path} is a folder; give a .tflite, .onnx or .net file")
     if not path.is_file():
         raise ThresherError(f"{path}: there is no such file; give a .tflite, .onnx or .net file")
     match path.suffix.lower():

@@ -49,7 +49,7 @@ from thresher.golden.read.problems import Problems
 
 __all__ = ["FloatReader"]
 
-_CALIBRATE = "give samples: --calibration X.npy"
+_CALIBRATE = "give samples: --calibrate X.npy"
 _PROBES = np.linspace(-40, 40, 16001, dtype=np.float32)  # where functions are told apart
 
 

@@ -359,6 +359,8 @@ def _check(model: onnx.ModelProto, nodes: list[Node], problems: Problems, before
     del sorted_model.graph.node[:]
     del sorted_model.graph.value_info[:]  # nothing needs them, and some tools write bad ones
     sorted_model.graph.node.extend(node.proto for node in nodes)
+    for item in sorted_model.graph.output:
+        item.type.tensor_type.shape.SetInParent()  # runtimes do without it
     try:
         onnx.checker.check_model(sorted_model)
     except (onnx.checker.ValidationError, ValueError) as error:

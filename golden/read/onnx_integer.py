@@ -68,7 +68,8 @@ class IntegerReader(Operations):
         "QLinearConv": "qlinear_conv",
         "QLinearMatMul": "qlinear_matmul",
         "QGemm": "qgemm",
-        "QLinearAdd": "qlinear_add",
+        "QLinearAdd": "qlinear_of_two",
+        "QLinearMul": "qlinear_of_two",
         "QLinearConcat": "qlinear_concat",
         "QLinearAveragePool": "qlinear_average_pool",
         "QLinearGlobalAveragePool": "qlinear_average_pool",
@@ -81,7 +82,6 @@ class IntegerReader(Operations):
         "ConvInteger": _STATIC,
         "MatMulInteger": _STATIC,
         "DynamicQuantizeLinear": _STATIC,
-        "QLinearMul": "fold a constant factor into the weights",
     }
     layers: Layers
 
@@ -358,18 +358,18 @@ class IntegerReader(Operations):
         zero_point = values[8] if node.has(8) else None
         return self._quantised_to(node, made, self._target(node, values[7], zero_point))
 
-    def qlinear_add(self, node: Node, values: list[Value | None]) -> Value:
-        """QLinearAdd of com.microsoft."""
+    def qlinear_of_two(self, node: Node, values: list[Value | None]) -> Value:
+        """QLinearAdd and QLinearMul of com.microsoft."""
         one = self._dequantised(node, values[0], values[1], values[2])
         other = self._dequantised(node, values[3], values[4], values[5])
         zero_point = values[7] if node.has(7) else None
         target = self._target(node, values[6], zero_point)
         proto = type(node.proto)()
         proto.CopyFrom(node.proto)
-        proto.op_type, proto.domain = "Add", ""
+        proto.op_type, proto.domain = node.op.removeprefix("QLinear"), ""
         del proto.input[:]
         proto.input.extend(["a", "b"])
-        plain = replace(node, op="Add", inputs=("a", "b"), proto=proto)
+        plain = replace(node, op=proto.op_type, inputs=("a", "b"), proto=proto)
         return self._quantised_to(node, self.of_two(plain, [one, other]), target)
 
     def qlinear_concat(self, node: Node, values: list[Value | None]) -> Value:

@@ -22,7 +22,7 @@ from thresher.golden.network import (
     Range,
     WeightedLayer,
 )
-from thresher.golden.read.onnx_maps import Maps
+from thresher.golden.read.onnx_maps import Maps, rescaled
 from thresher.golden.read.onnx_values import (
     Floats,
     Int64Array,
@@ -82,6 +82,7 @@ class Layers(Maps):
         self.layers: list[Layer] = []
         self.ranges: dict[str, Range] = {}
         self._tables: dict[tuple[str, bytes], str] = {}
+        self._made_layers: dict[str, Layer] = {}
 
     def add(self, layer: Layer, zero_point: int) -> str:
         """Add a layer; return its name.
@@ -97,6 +98,7 @@ class Layers(Maps):
         except ValueError as error:
             raise Refusal(_reason(error), "change that, or let the host compute it") from error
         self.layers.append(layer)
+        self._made_layers[layer.name] = layer
         self.shapes[layer.name], self.ranges[layer.name] = shape, values
         if zero_point:
             self.zero_points[layer.name] = zero_point
@@ -188,6 +190,13 @@ class Layers(Maps):
             layer = self._looked_up(value, table, target.zero_point)
             places = self.placed(value, value.layer)
         return Real(layer=layer, places=places, scale=target.scale)
+
+    def traced(self, value: Real) -> list[Real]:
+        """Return a tensor as a function of its layer, of what that looks up, and so on."""
+        found = [value]
+        while isinstance(table := self._made_layers.get(found[-1].layer), Lookup):
+            found.append(_behind(found[-1], table))
+        return found
 
     # Quantising.
 
@@ -332,6 +341,18 @@ def _real_values(value: Real, low: int, high: int) -> npt.NDArray[np.float32]:
         return values
     with np.errstate(all="ignore"):
         return np.asarray(value.function(values), np.float32)
+
+
+def _behind(value: Real, table: Lookup) -> Real:
+    """Return a function of a table's outputs as a function of its stored inputs."""
+    function = rescaled(value).function
+    assert function is not None
+    outputs = table.table.astype(np.float32)
+
+    def looked_up(stored: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return function(outputs[np.rint(stored).astype(np.int64) - table.first])
+
+    return replace(value, layer=table.inputs[0], scale=1.0, function=looked_up)
 
 
 def _clip(value: Pending, target: Target) -> Range:

@@ -6,6 +6,7 @@ What layers are is left to classes derived from :class:`Maps`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from thresher.golden.read.onnx_values import (
     without_padding,
 )
 
-__all__ = ["Maps"]
+__all__ = ["Maps", "rescaled"]
 
 
 class Maps:
@@ -73,6 +74,38 @@ class Maps:
         """Return the least and greatest value of a layer."""
         raise NotImplementedError
 
+    def of_one(self, one: Real, other: Real) -> tuple[Real, Real] | None:
+        """Return two tensors as functions of one layer's values, if they are that.
+
+        Tables between that layer and theirs, as there are where a model quantises each step of a
+        function (x * hard-sigmoid(x)), become a part of the functions.
+
+        Parameters
+        ----------
+        one, other
+            The tensors, of one shape.
+
+        Returns
+        -------
+        one, other
+            The same tensors, of one layer and scale; None if they are not of one value each.
+        """
+        if not np.array_equal(self.placed(one, one.layer), self.placed(other, other.layer)):
+            return None
+        before = self.traced(one)
+        for second in self.traced(other):
+            for first in before:
+                if first.layer != second.layer:
+                    continue
+                if first.scale != second.scale:
+                    return rescaled(first), rescaled(second)
+                return first, second
+        return None
+
+    def traced(self, value: Real) -> list[Real]:
+        """Return a tensor as a function of its layer, and of layers that lead to that."""
+        return [value]
+
     def placed(self, value: Tensor, layer: str) -> Int64Array:
         """Return a tensor's places in the map of its layer."""
         if layer != "input":
@@ -108,6 +141,11 @@ class Maps:
         if channels is None and inside.shape[1:] == (1, 1):
             layer = self.flattened(layer)
             channels = self._channels(inside, layer)
+        if channels is None and np.unique(inside).size < inside.size:
+            raise Refusal(
+                f"its input has values of {layer!r} more than once",
+                "concatenate different maps, or add up the weights of what is repeated",
+            )
         if channels is None:
             raise Refusal(
                 f"its input is no map of channels but {self.shapes[layer]} in another arrangement",
@@ -274,3 +312,13 @@ class Maps:
             raise Refusal("its inputs are arranged differently", "give both one arrangement")
         places = np.arange(int(np.prod(shape))).reshape(one.places.shape)
         return maps[0][0], maps[1][0], places
+
+
+def rescaled(value: Real) -> Real:
+    """Return a tensor as a function of the stored values themselves."""
+    scale, function = np.float32(value.scale), value.function or _same
+    return replace(value, scale=1.0, function=lambda stored: function(stored * scale))
+
+
+def _same(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return values

@@ -462,10 +462,12 @@ class Operations:
         if constant:
             return self._with_constant(node, tensors[0], _real(values[constant[0]]), constant[0])
         one, other = (x if isinstance(x, Real) else self.layers.linear(x) for x in tensors)
-        is_one = one.layer == other.layer and one.scale == other.scale
-        if is_one and np.array_equal(one.places, other.places):
-            first, second = one.function or _same, other.function or _same
-            return replace(one, function=lambda x: self._evaluated(node, [first(x), second(x)]))
+        of_one = self.layers.of_one(one, other)
+        if of_one is not None:
+            first, second = (item.function or _same for item in of_one)
+            return replace(
+                of_one[0], function=lambda x: self._evaluated(node, [first(x), second(x)])
+            )
         if node.op not in {"Add", "Sub"}:
             raise Refusal("it combines two tensors that are not functions of one value", _HOST)
         if node.op == "Sub":
