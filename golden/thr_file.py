@@ -67,7 +67,7 @@ _MEMBERS = ("header", "arrays", "weights")
 _LARGEST = 1 << 30  # bytes of an unpacked member
 _COMMENT = b"sha256 "
 _COMMENT_BYTES = len(_COMMENT) + 64
-_AGAIN = "copy it again or make it anew with 'thresher compress'"
+_AGAIN = "copy it again or make it anew ('thresher compress', 'thresher import')"
 
 
 class ThrError(ThresherError):

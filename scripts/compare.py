@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from thresher.scripts.options import JsonFile, check_json, progress_bar, write_json
+from thresher.scripts.options import JsonFile, check_json, plural, progress_bar, write_json
 
 __all__ = ["compare"]
 
@@ -26,9 +26,9 @@ def compare(run: Path, /, *, json: JsonFile = None) -> int:
         result = comparing.compare(run)
     write_json(json, asdict(result))
     if str(json) != "-":
-        print(f"layers {', '.join(result.layers)}")
         print(
-            f"{result.values_compared:,} values compared, {result.values_different} differ;"
+            f"{plural(len(result.layers), 'layer')}: {result.values_compared:,} values compared,"
+            f" {result.values_different} differ;"
             f" {result.counters_compared} counters, {result.counters_different} differ"
         )
         if result.first:

@@ -15,7 +15,7 @@ def inspect(network: str, /, *, json: JsonFile = None) -> int:
     Parameters
     ----------
     network
-        A .thr file, or lenet-300-100 or lenet-5.
+        A .thr file, lenet-300-100 or lenet-5, or a model that needs no calibration.
     """
     from thresher.golden.builtin import resolve_network  # noqa: PLC0415
     from thresher.golden.compress.funnel import funnel  # noqa: PLC0415

@@ -52,9 +52,10 @@ def simulate(
     Parameters
     ----------
     network
-        A .thr file, or lenet-300-100 or lenet-5.
+        A .thr file, lenet-300-100 or lenet-5, or a model that needs no calibration.
     input
-        A .npy file of integers (n, C, H, W), or built-in digits, as mnist:0-9. A network of one
+        A .npy or .npz file of integers (n, C, H, W), or of what an imported model takes, with
+        :FIRST-LAST behind it for some of them; or built-in digits, as mnist:0-9. A network of one
         channel takes (n, H, W), too.
     lanes
         P; the array has P x P multipliers.

@@ -110,12 +110,14 @@ def test_check_lists_problems_and_says_so_by_its_code(
     [
         ("none.tflite", "there is no such file; give a .tflite, .onnx or .net file"),
         ("model.h5", "files named .h5 are not read"),
+        ("folder.onnx", "folder.onnx is a folder; give a .tflite, .onnx or .net file"),
     ],
 )
 def test_other_files_are_refused(
     name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model.h5").write_bytes(b"HDF")
+    (tmp_path / "folder.onnx").mkdir()
     code, _, err = run(capsys, "import", tmp_path / name)
     assert code == 2
     assert reason in err

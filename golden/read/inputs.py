@@ -42,7 +42,8 @@ def network_inputs(array: npt.NDArray[Any], network: CompressedNetwork, name: st
     if values is None or len(values) == 0:
         wanted = ", ".join(str(size) for size in network.input_shape)
         source = info.get("shape", [])
-        also = f" or (n, {', '.join(str(size) for size in source)})" if source else ""
+        differs = source and tuple(source) != network.input_shape
+        also = f" or (n, {', '.join(str(size) for size in source)})" if differs else ""
         raise ThresherError(
             f"{name} has shape {array.shape}: network {network.name} takes (n, {wanted}){also}"
         )

@@ -214,6 +214,8 @@ def read_graph(path: Path, problems: Problems) -> Graph | None:
         return _Parser(tflite, content).graph(problems)
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
+        if isinstance(error, struct.error):
+            reason = f"it has {len(content):,} bytes and refers to some behind them"
         problems.add(
             f"its content is damaged or cut off ({reason})", "copy it again or convert it again"
         )
