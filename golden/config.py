@@ -165,8 +165,8 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
-        if self.accumulator_banks not in {1, 2}:
-            raise ValueError(f"accumulator_banks must be 1 or 2, not {self.accumulator_banks!r}")
+        if self.accumulator_banks not in {1, 2, 4}:
+            raise ValueError(f"accumulator_banks must be 1, 2 or 4, not {self.accumulator_banks!r}")
         if self.pair_cycles not in {1, 4}:
             raise ValueError(f"pair_cycles must be 1 or 4, not {self.pair_cycles!r}")
         for name in ("residual", "lookup"):

@@ -20,9 +20,12 @@ __all__ = ["densities_of", "with_densities"]
 FloatArray = npt.NDArray[np.float64]
 
 _KEY = "densities"
+_LEAST = 1e-3  # density of what no sample had
 
 
-def with_densities(network: CompressedNetwork, samples: npt.ArrayLike) -> CompressedNetwork:
+def with_densities(
+    network: CompressedNetwork, samples: npt.ArrayLike, *, exact: bool = False
+) -> CompressedNetwork:
     """Return the network with the densities that it has on samples.
 
     Parameters
@@ -31,6 +34,8 @@ def with_densities(network: CompressedNetwork, samples: npt.ArrayLike) -> Compre
         The network.
     samples
         Inputs of shape (n, channels, height, width).
+    exact
+        Keep numbers in place of digits, which takes more bytes: for operands that are at hand.
 
     Returns
     -------
@@ -41,12 +46,15 @@ def with_densities(network: CompressedNetwork, samples: npt.ArrayLike) -> Compre
     images = np.asarray(samples)
     values = {"input": images, **infer(network, images, counts=False).outputs}
     flat = {layer.inputs[0] for layer in network.layers if isinstance(layer, Linear)}
-    digits = {}
+    digits: dict[str, str | list[float]] = {}
     for name, value in values.items():
         if name in flat and value.shape[1] == 1:
             value = value.reshape(len(value), -1, 1, 1)  # noqa: PLW2901  # another view of it
         share = (value != 0).mean(axis=(0, 2, 3))
-        digits[name] = "".join(f"{round(15 * part):x}" for part in share.tolist())
+        if exact:
+            digits[name] = share.tolist()
+        else:
+            digits[name] = "".join(f"{round(15 * part):x}" for part in share.tolist())
     return replace(network, metadata={**network.metadata, _KEY: digits})
 
 
@@ -58,7 +66,10 @@ def densities_of(network: CompressedNetwork) -> dict[str, FloatArray]:
     known = network.metadata.get(_KEY, {})
     if not isinstance(known, Mapping):
         return {}
-    return {
-        str(name): (np.array([int(digit, 16) for digit in str(digits)]) + 0.25) / 15.25
-        for name, digits in known.items()
-    }
+    return {str(name): _shares(digits) for name, digits in known.items()}
+
+
+def _shares(digits: object) -> FloatArray:
+    if isinstance(digits, list | tuple):
+        return np.maximum(np.array(digits, dtype=np.float64), _LEAST)
+    return (np.array([int(digit, 16) for digit in str(digits)]) + 0.25) / 15.25

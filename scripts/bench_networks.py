@@ -24,7 +24,6 @@ TASKS = (
     ("KWS", "kws_ref_model_int8.tflite", "kws01.npz"),
     ("VWW", "vww_96_int8.tflite", "vww01_rgb_100.npz"),
 )
-DEEP_FIFO = 32  # tokens of an element: depthwise channels come one stream after another
 SAMPLES = 16  # inputs, others than the one that is run, that tell the densities
 
 
@@ -81,7 +80,7 @@ def _mlperf(data: Path | None, lanes: int, seed: int) -> Iterator[Case]:
     from thresher.golden.config import Config  # noqa: PLC0415
     from thresher.golden.densities import with_densities  # noqa: PLC0415
     from thresher.golden.read import read_model  # noqa: PLC0415
-    from thresher.sim.bench import WIDE_PORT, network_case  # noqa: PLC0415
+    from thresher.sim.bench import FAST, WIDE_PORT, network_case  # noqa: PLC0415
 
     folder = find_data(data, f"{TINY}/{TASKS[0][1]}") / TINY
     submissions = published_figures(data, FPGAS).get("submissions", [])
@@ -93,7 +92,7 @@ def _mlperf(data: Path | None, lanes: int, seed: int) -> Iterator[Case]:
             "mlperf",
             with_densities(network, x[samples]),
             x[seed - 1 : seed],
-            Config(lanes=lanes, port_bits=WIDE_PORT, fifo_depth=DEEP_FIFO),
+            Config(lanes=lanes, port_bits=WIDE_PORT, **FAST),
             published=_submitted(submissions, task),
             quick=task == "KWS",
         )

@@ -95,7 +95,7 @@ EIE_LAYERS = tuple(
 )
 
 PEER_SHAPES = (
-    LayerShape(name="gemm64", in_shape=(64, 8, 8), outputs=64),
+    LayerShape(name="gemm64", in_shape=(64, 16, 4), outputs=64),
     LayerShape(name="conv3x3_64", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1),
     LayerShape(name="pw_64", in_shape=(64, 25, 5), outputs=64),
     LayerShape(name="fc_128x640", in_shape=(640, 1, 1), outputs=128, kernel=0),
