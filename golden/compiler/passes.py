@@ -193,7 +193,8 @@ def _accumulators_a_position(
     wider = widest | 1
     pairs = np.unique(work.taps.output * stage.in_shape[0] + work.taps.channel).size
     rows = config.accumulator_depth // (stage.out_shape[2] * wider)
-    if pairs > stage.out_shape[0] or rows <= _rows_needed(stage) or wider > _FIELD:
+    room = min(config.channel_depth, _FIELD)
+    if pairs > stage.out_shape[0] or rows <= _rows_needed(stage) or wider > room:
         return widest
     return wider
 
