@@ -98,8 +98,9 @@ class Config:
         Words of a processing element's tap store, start-pointer store, accumulators, token FIFO.
         Powers of two. 0 chooses a default by P for the first three.
     accumulator_banks
-        Banks of the accumulators: 2, so that a bank is drained while the other is added to, or 1,
-        which saves memory and logic; it is drained when nothing is added.
+        Banks of the accumulators: 2, so that a bank is drained while the other is added to; 4, so
+        that the drain seldom waits; or 1, which saves memory and logic and is drained when nothing
+        is added.
     channel_depth, pool_depth, segments
         Words of a column's constants and pooling row, segments of a lane; powers of two.
     pair_cycles

@@ -95,7 +95,7 @@ EIE_LAYERS = tuple(
 )
 
 PEER_SHAPES = (
-    LayerShape(name="gemm64", in_shape=(64, 16, 4), outputs=64),
+    LayerShape(name="gemm64", in_shape=(64, 8, 8), outputs=64),
     LayerShape(name="conv3x3_64", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1),
     LayerShape(name="pw_64", in_shape=(64, 25, 5), outputs=64),
     LayerShape(name="fc_128x640", in_shape=(640, 1, 1), outputs=128, kernel=0),
@@ -103,7 +103,7 @@ PEER_SHAPES = (
     LayerShape(name="fc_1024_512", in_shape=(1024, 1, 1), outputs=512, kernel=0),
 )
 
-GEMM_256 = LayerShape(name="gemm256", in_shape=(256, 16, 16), outputs=256)
+GEMM_256 = LayerShape(name="gemm256", in_shape=(256, 32, 8), outputs=256)
 
 
 def _sparse(

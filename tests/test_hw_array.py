@@ -368,7 +368,7 @@ def simulate_array(
 WIDE = ArrayRun(out_width=4, channels=4)  # one row fills the accumulators of small()
 
 
-@pytest.mark.parametrize("banks", [1, 2])
+@pytest.mark.parametrize("banks", [1, 2, 4])
 @pytest.mark.parametrize("distance", [1, 2, 3, 4])
 def test_hits_on_one_accumulator_a_few_cycles_apart(distance: int, banks: int) -> None:
     config = small(accumulator_banks=banks)
@@ -401,7 +401,7 @@ def test_only_markers_give_rows_of_zeros() -> None:
     assert seen.sums == [[0] * 36]
 
 
-@pytest.mark.parametrize("banks", [1, 2])
+@pytest.mark.parametrize("banks", [1, 2, 4])
 def test_a_column_without_channels_drops_its_rows(banks: int) -> None:
     config = small(accumulator_banks=banks)
     run = ArrayRun(out_width=2, channels=2)
@@ -452,7 +452,7 @@ def test_one_token_without_taps_a_cycle() -> None:
     assert macs.trace["mac"].index(1) == 26  # twenty cycles later than without them
 
 
-@pytest.mark.parametrize("banks", [1, 2])
+@pytest.mark.parametrize("banks", [1, 2, 4])
 def test_one_word_a_cycle_leaves_south(banks: int) -> None:
     config = small(accumulator_depth=64, accumulator_banks=banks)
     run = ArrayRun(out_width=8, channels=4)
@@ -511,7 +511,7 @@ def test_tokens_go_east_while_the_element_waits() -> None:
     simulate(dut, [testbench], nothing, [dut.o])
 
 
-@pytest.mark.parametrize("banks", [1, 2])
+@pytest.mark.parametrize("banks", [1, 2, 4])
 def test_clear_drops_a_run_and_zeroes_the_accumulators(banks: int) -> None:
     config = small(accumulator_banks=banks)
     taps = make_taps(config, [[(k, 5) for k in range(16)]])

@@ -1,0 +1,93 @@
+"""Workloads of published cycle counts, and how they are measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thresher.golden.config import Config, Skip
+from thresher.golden.network import WeightedLayer
+from thresher.scripts.main import main
+from thresher.sim.bench import GROUPS, Case, Published, cases, measure
+from thresher.sim.workloads import EIE_LAYERS, GEMM_256, PEER_SHAPES, LayerShape, layer_workload
+
+
+@pytest.mark.parametrize("shape", [*PEER_SHAPES, GEMM_256], ids=lambda shape: shape.name)
+@pytest.mark.parametrize(("weights", "activations"), [(1.0, 1.0), (0.25, 0.5), (0.1, 0.35)])
+def test_densities_of_a_workload_are_those_asked_for(
+    shape: LayerShape, weights: float, activations: float
+) -> None:
+    network, inputs = layer_workload(shape, weights, activations, seed=3)
+    layer = network.layers[0]
+    assert isinstance(layer, WeightedLayer)
+    dense = layer.dense_weights()
+    assert np.count_nonzero(dense) == round(weights * dense.size)
+    assert np.count_nonzero(inputs) == round(activations * inputs.size)
+    again, same = layer_workload(shape, weights, activations, seed=3)
+    assert np.array_equal(inputs, same)
+    assert again.layers[0] == layer
+
+
+def test_shapes_have_the_multiplications_that_are_published() -> None:
+    macs = {"gemm64": 64**3, "pw_64": 64 * 64 * 125, "fc_128x640": 128 * 640}
+    for shape in PEER_SHAPES:
+        network, _ = layer_workload(shape, 1.0, 1.0)
+        _, height, width = network.shapes()[shape.name]
+        found = np.prod(shape.weight_shape) * height * width
+        assert found == macs.get(shape.name, found)
+    assert [layer.shape.outputs for layer in EIE_LAYERS][:3] == [4096, 4096, 1000]
+    assert round(EIE_LAYERS[0].cycles) == 24240
+
+
+def test_every_case_is_of_a_group_and_its_others_are_per_multiplier() -> None:
+    figures = {
+        "array_only": {"mesh": {"multipliers": 256, "cycles": {"gemm64": 1073, "pw_64": None}}}
+    }
+    found = cases(8, published=figures)
+    assert {case.group for case in found} <= set(GROUPS)
+    gemm = next(case for case in found if case.name == "gemm64 100/100")
+    assert gemm.published == {"mesh": Published(1073, 256)}
+    assert not next(case for case in found if case.name == "pw_64 100/100").published
+
+
+@pytest.mark.cocotb
+def test_a_case_is_measured_and_compared() -> None:
+    shape = LayerShape(name="small", in_shape=(8, 6, 6), outputs=8, kernel=3, padding=1)
+    case = Case(
+        group="peers",
+        name="small 50/50",
+        make=lambda: layer_workload(shape, 0.5, 0.5),
+        config=Config(lanes=2),
+        knows_operands=True,
+        published={"other": Published(4000, 8)},
+    )
+    row = measure(case, [Skip.NONE, Skip.BOTH])
+    assert row.bound <= row.cycles["both"] < row.cycles["none"]
+    assert row.ratios["other"] == 4000 * 8 / (row.cycles["both"] * 4)
+    assert 0.5 < row.efficiency < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--groups", "none"], "--groups none: give some of"),
+        (["--modes", "fast"], "--modes fast: give some of"),
+        (["--densities", "50"], "--densities 50: give percents"),
+        (["--densities", "0/50"], "above 0 and at most 100"),
+        (["--groups", "mlperf", "--data", "nowhere"], "not there: nowhere"),
+    ],
+)
+def test_bad_use_is_one_line(
+    arguments: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", *arguments])
+    assert stop.value.code == 2
+    assert reason in capsys.readouterr().err
