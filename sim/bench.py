@@ -90,9 +90,10 @@ class Row:
     cycles
         By mode.
     bound
-        Cycles that no schedule of the mode ``both`` on this machine can beat: of each pass, the
-        greatest of multiplications a multiplier, tokens a lane and outputs a column; without
-        resident weights and with a memory, words at the port too.
+        Cycles of the mode ``both`` that this mapping cannot beat: of each pass, the greatest of
+        multiplications a multiplier, tokens a lane (one that several lanes read counts in each) and
+        outputs of the widest column; without resident weights and with a memory, words at the port
+        too.
     efficiency
         Multiplications of the mode ``both`` a multiplier and cycle.
     stalls
@@ -323,7 +324,8 @@ def _bound(program: Program, counted: Sequence[Mapping[str, int]], case: Case) -
     total = words = 0.0
     for part, counters in zip(program.passes, counted, strict=True):
         _, height, width = part.stage.out_shape
-        outputs = height * width * part.channels * program.inputs
+        widest = max(column.size for column in part.columns)
+        outputs = height * width * widest * program.inputs
         total += max(
             counters["macs"] / case.config.multipliers, counters["tokens"] / lanes, outputs
         )
