@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -15,14 +14,16 @@ from thresher.scripts.options import (
     Settings,
     check_json,
     make_config,
+    plural,
     print_table,
     progress_bar,
-    read_array,
     read_inputs,
     write_json,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from thresher.golden.config import Config
     from thresher.hw.synthesis import Cells, Placement, Synthesis
 
@@ -42,9 +43,8 @@ def synth(
     seed: int = 1,
     frequency: float = 100.0,
     path: Annotated[bool, Parameter(negative="")] = False,
-    network: str = "lenet-5",
-    inputs: str = "mnist",
-    labels: Path | None = None,
+    network: Annotated[list[str] | None, Parameter(negative="")] = None,
+    inputs: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Preset = None,
     settings: Settings = None,
     json: JsonFile = None,
@@ -68,17 +68,19 @@ def synth(
         MHz that the placer aims at.
     path
         Print the critical path.
-    network, inputs
-        With `all`: the network and its inputs, a .npy file or built-in digits.
-    labels
-        With `all`: a .npy file with the right answer to each input.
+    network
+        With `all`: a network to try each kind on; repeatable. Without it LeNet-5.
+    inputs
+        With `all`: the inputs of each network in turn, a .npz file with arrays x and y, the right
+        answers, or one of x alone, or built-in digits.
     """
+    tasks = _tasks(network, inputs)
     check_json(json)
     placing = _Placing(seed, frequency) if place else None
     with progress_bar(8 if multiplier == "all" else 2) as progress:
         if multiplier == "all":
             configs = {kind: make_config(lanes, kind, settings, preset) for kind in KINDS}
-            figures = _compare(configs, placing, (network, inputs, labels), progress)
+            figures = _compare(configs, placing, tasks, progress)
         else:
             figures = _one(
                 make_config(lanes, multiplier, settings, preset), part, placing, progress
@@ -90,6 +92,19 @@ def synth(
         else:
             _print_one(figures, path)
     return 0
+
+
+def _tasks(networks: list[str] | None, inputs: list[str] | None) -> list[tuple[str, str]]:
+    """Pair each network with its inputs."""
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    networks, inputs = networks or ["lenet-5"], inputs or ["mnist"]
+    if len(networks) != len(inputs):
+        raise ThresherError(
+            f"{plural(len(networks), 'network')} and inputs of {len(inputs)}: give one --inputs"
+            " for each --network, in the same order"
+        )
+    return list(zip(networks, inputs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -187,49 +202,53 @@ def _print_one(figures: dict[str, Any], path: bool) -> None:
 def _compare(
     configs: dict[str, Config],
     placing: _Placing | None,
-    task: tuple[str, str, Path | None],
+    tasks: Sequence[tuple[str, str]],
     progress: Any,
 ) -> dict[str, Any]:
-    """A processing element with each kind of multiplier, and a network as each sees it."""
-    import numpy as np  # noqa: PLC0415
-
-    from thresher.golden.builtin import resolve_network  # noqa: PLC0415
-    from thresher.golden.errors import ThresherError  # noqa: PLC0415
-    from thresher.golden.inference import infer  # noqa: PLC0415
-
-    network, inputs, labels = task
-    net = resolve_network(network)
-    maps, known = read_inputs(inputs, net)
-    answers = known if labels is None else read_array(labels).ravel()
-    if answers is not None and len(answers) != len(maps):
-        raise ThresherError(f"{labels} has {len(answers)} labels for {len(maps)} inputs")
+    """A processing element with each kind of multiplier, and networks as each answers them."""
+    answers = _answers(configs, tasks)
     rows = []
-    exact = None
     for kind, config in configs.items():
         figures = _one(config, "pe", placing, progress)
-        alone = _multiplier_cells(config)
-        outputs = infer(net, maps, config.multiplier, keep=[net.output], counts=False).outputs[
-            net.output
-        ]
-        chosen = outputs.reshape(len(maps), -1).argmax(axis=1)
-        exact = chosen if exact is None else exact
         row: dict[str, Any] = {
             "multiplier": kind,
-            "alone": alone.figures(),
+            "alone": _multiplier_cells(config).figures(),
             "pe": figures["total"],
             "fmax": figures["placement"]["fmax"] if placing else None,
-            "same_as_exact": float(np.mean(chosen == exact)),
-            "accuracy": None if answers is None else float(np.mean(chosen == answers)),
+            "networks": [network["kinds"][kind] for network in answers],
         }
         rows.append(row)
     return {
         "device": "ECP5-85F",
         "lanes": next(iter(configs.values())).lanes,
-        "network": net.name,
-        "inputs": len(maps),
+        "networks": [{"name": net["name"], "inputs": net["inputs"]} for net in answers],
         "seed": placing.seed if placing else None,
         "multipliers": rows,
     }
+
+
+def _answers(configs: dict[str, Config], tasks: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Of each network, how often each kind of multiplier is right, and agrees with `exact`."""
+    import numpy as np  # noqa: PLC0415
+
+    from thresher.golden.builtin import resolve_network  # noqa: PLC0415
+    from thresher.golden.inference import infer  # noqa: PLC0415
+
+    read = [(net := resolve_network(name), *read_inputs(inputs, net)) for name, inputs in tasks]
+    found = []
+    for net, maps, labels in read:
+        kinds: dict[str, Any] = {}
+        exact = None
+        for kind, config in configs.items():
+            kept = infer(net, maps, config.multiplier, keep=[net.output], counts=False)
+            chosen = kept.outputs[net.output].reshape(len(maps), -1).argmax(axis=1)
+            exact = chosen if exact is None else exact
+            kinds[kind] = {
+                "same_as_exact": float(np.mean(chosen == exact)),
+                "accuracy": None if labels is None else float(np.mean(chosen == labels)),
+            }
+        found.append({"name": net.name, "inputs": len(maps), "kinds": kinds})
+    return found
 
 
 def _multiplier_cells(config: Config) -> Cells:
@@ -244,6 +263,14 @@ def _print_comparison(figures: dict[str, Any]) -> None:
     rows = []
     for row in figures["multipliers"]:
         alone, element = row["alone"], row["pe"]
+        answers = [
+            text
+            for net in row["networks"]
+            for text in (
+                "-" if net["accuracy"] is None else f"{net['accuracy']:.2%}",
+                f"{net['same_as_exact']:.2%}",
+            )
+        ]
         rows.append(
             (
                 row["multiplier"],
@@ -251,13 +278,18 @@ def _print_comparison(figures: dict[str, Any]) -> None:
                 alone["dsp"],
                 *(element[name] for name in ("lut", "ff", "ebr", "dsp")),
                 "-" if row["fmax"] is None else f"{row['fmax']:.1f}",
-                "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}",
-                f"{row['same_as_exact']:.2%}",
+                *answers,
             )
         )
+    networks = figures["networks"]
+    named = ", ".join(f"{net['name']} on {plural(net['inputs'], 'input')}" for net in networks)
     print_table(
-        f"multipliers on an ECP5-85F; {figures['network']} on {figures['inputs']} inputs",
-        ["multiplier", "lut", "dsp", "PE lut", "ff", "ebr", "dsp", "MHz", "accuracy", "as exact"],
+        f"multipliers on an ECP5-85F; {named}",
+        ["multiplier", "lut", "dsp", "PE lut", "ff", "ebr", "dsp", "MHz"]
+        + [text for net in networks for text in (net["name"], "as exact")],
         rows,
     )
-    print("  lut, dsp: of the multiplier alone; MHz: of the element; as exact: same answer")
+    print(
+        "  lut, dsp: of the multiplier alone; MHz: of the element;"
+        " network: right answers; as exact: same answers"
+    )

@@ -160,6 +160,24 @@ def test_the_verb_prints_parts_and_writes_figures(
     assert written["available"]["ebr"] == 208
 
 
+def test_each_network_is_answered_with_each_kind_of_multiplier() -> None:
+    configs = {kind: machine(multiplier=kind) for kind in verb.KINDS}
+    tasks = [("lenet-5", "mnist:0-19"), ("lenet-300-100", "mnist:0-39")]
+    answers = verb._answers(configs, tasks)
+    assert [(net["name"], net["inputs"]) for net in answers] == [
+        ("lenet-5", 20),
+        ("lenet-300-100", 40),
+    ]
+    for net in answers:
+        assert net["kinds"]["lut"]["same_as_exact"] == 1  # a table of exact products
+        assert all(kind["accuracy"] >= 0.95 for kind in net["kinds"].values())
+
+
+def test_each_network_needs_its_inputs() -> None:
+    with pytest.raises(ThresherError, match="give one --inputs for each --network"):
+        verb.synth(multiplier="all", network=["lenet-5", "lenet-300-100"], inputs=["mnist"])
+
+
 @pytest.mark.slow
 def test_a_machine_is_the_sum_of_its_parts(cache: Path) -> None:
     mapped = synthesise(machine(2), cache)
