@@ -13,6 +13,7 @@ from enum import IntEnum
 
 __all__ = [
     "COUNTERS",
+    "COUNTER_BITS",
     "LOAD",
     "LOAD_LANE",
     "RUN",
@@ -24,7 +25,10 @@ __all__ = [
     "Pool",
     "Record",
     "Rounding",
+    "counter_words",
 ]
+
+COUNTER_BITS = 32
 
 
 class Kind(IntEnum):
@@ -223,7 +227,7 @@ RUN = Record(
             Field("operand_shift", 6, "addition: right shift of that product"),
         ),
         (
-            Field("counters", 32, "address of the counters, one a word, written when finished"),
+            Field("counters", 32, "address of the counters, written when finished"),
             Field("out_pitch", 32, "words from one input's output to the next input's"),
         ),
     ),
@@ -253,9 +257,10 @@ RUN_SEGMENT = Record(
     ),
 )
 
-# Words that the sequencer writes when a run is finished, in this order, one a memory word.
+# What the machine writes when a run is finished, 32 bits each, in this order, `port_bits / 32` to a
+# memory word, lowest bits first.
 COUNTERS = (
-    ("cycles", "from the record's dispatch to its last write"),
+    ("cycles", "from the start, the record being read, to the last write"),
     ("load_wait", "cycles for which the run waited for a load, the array being idle"),
     ("macs", "multiplications whose cycle was spent, over all processing elements"),
     ("gated", "those of them that were gated: an operand was zero"),
@@ -268,3 +273,8 @@ COUNTERS = (
     ("words_in", "activation words read, headers included"),
     ("words_out", "activation words written, headers included"),
 )
+
+
+def counter_words(port_bits: int) -> int:
+    """Return the memory words that a run's counters take."""
+    return -(-len(COUNTERS) * COUNTER_BITS // port_bits)

@@ -227,6 +227,7 @@ class Accelerator(wiring.Component):
             connect(m, encoders[lane].o, writers[lane].i)
             m.d.comb += [
                 readers[lane].segment.eq(sequencer.segments[lane]),
+                readers[lane].half.eq(sequencer.half),
                 readers[lane].segments.eq(record.segments),
                 makers[lane].segments.eq(record.segments),
                 decoders[lane].width.eq(run.width),

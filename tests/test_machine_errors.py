@@ -15,7 +15,7 @@ from program_records import program_records
 
 from thresher.golden.compiler import FitError, Program, compile_network
 from thresher.golden.config import Config, Skip
-from thresher.golden.descriptors import COUNTERS, LOAD, ErrorCode
+from thresher.golden.descriptors import LOAD, ErrorCode, counter_words
 from thresher.golden.random_network import random_inputs, random_network
 from thresher.sim.job import Image
 from thresher.sim.machine import MachineError, run_machine
@@ -49,7 +49,7 @@ def run(program: Program, image: Image) -> MachineError | None:
     result = run_machine(CONFIG, image, program.program, timeout_cycles=LIMIT)
     writable = np.zeros(len(image), bool)
     for address in program.counter_addresses:
-        writable[address : address + len(COUNTERS)] = True
+        writable[address : address + counter_words(CONFIG.port_bits)] = True
     for name, stored in program.maps.items():
         if name != "input":
             for addresses, pitch in zip(stored.addresses, stored.pitches, strict=True):

@@ -18,7 +18,7 @@ from thresher.golden.compiler.stages import Stage, Taps
 from thresher.golden.compiler.views import Parts, View, gather
 from thresher.golden.config import LOOKUP_BITS, Config, Skip
 from thresher.golden.densities import densities_of
-from thresher.golden.descriptors import COUNTERS
+from thresher.golden.descriptors import COUNTER_BITS, COUNTERS
 from thresher.golden.inference import Inference, infer
 from thresher.golden.multipliers import represent
 from thresher.golden.network import (
@@ -102,8 +102,13 @@ class Program:
         """Read the counters of every run."""
         words = Words(memory)
         names = [name for name, _ in COUNTERS]
+        per_word = self.config.port_bits // COUNTER_BITS
+        mask = (1 << COUNTER_BITS) - 1
         return [
-            {name: words[address + k] for k, name in enumerate(names)}
+            {
+                name: words[address + k // per_word] >> k % per_word * COUNTER_BITS & mask
+                for k, name in enumerate(names)
+            }
             for address in self.counter_addresses
         ]
 

@@ -12,13 +12,13 @@ from thresher.golden.compiler.layout import Layout, StoredMap
 from thresher.golden.compiler.passes import Pass
 from thresher.golden.config import Config, Skip
 from thresher.golden.descriptors import (
-    COUNTERS,
     LOAD,
     LOAD_LANE,
     RUN,
     RUN_LANE,
     RUN_SEGMENT,
     Kind,
+    counter_words,
 )
 from thresher.golden.multipliers import encode
 
@@ -226,7 +226,7 @@ class ProgramWriter:
         self, part: Pass, bases: Mapping[str, int], maps: Mapping[str, StoredMap], segment: int
     ) -> None:
         number = len(self.runs)
-        counters = self.layout.reserve(len(COUNTERS))
+        counters = self.layout.reserve(counter_words(self.config.port_bits))
         self.counter_addresses.append(counters)
         result = maps[part.stage.result]
         words = RUN.pack(
@@ -257,18 +257,9 @@ class ProgramWriter:
         self.runs.append(words)
 
     def words(self) -> list[int]:
-        """All records: each load one run ahead, if its place in the stores is free by then."""
-        order: list[int] = []
-        placed = 0
-        for run, words in enumerate(self.runs):
-            for number in range(placed, min(run + 2, len(self.loads))):
-                needs = self.needs[number]
-                if number > run and needs > run:
-                    break
-                order += self.loads[number]
-                placed = number + 1
-            order += words
-        return [*order, Kind.END]
+        """All records: each load behind the run before its own, which need not have started."""
+        records = zip(self.loads, self.runs, strict=True)
+        return [word for load, run in records for word in load + run] + [Kind.END]
 
 
 def _segment(stored: StoredMap, segment: int, number: int) -> list[int]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from thresher.golden.config import Config
 from thresher.golden.cycles.loads import READ_AHEAD, LoadCycles
 from thresher.golden.cycles.runs import RunCycles, Traffic
-from thresher.golden.descriptors import COUNTERS
+from thresher.golden.descriptors import counter_words
 
 __all__ = ["LoadStep", "ProgramCycles", "RunStep", "sequence"]
 
 # Latencies of hw.memory and hw.control, in cycles.
 FIRST_WORD = 6  # StreamFetcher, Arbiter: from `start` to the first descriptor, less the memory's
+START = 1  # Sequencer: from a run's dispatch to its start
 DONE = 2  # END: `drained` to `done`
 
 
@@ -88,10 +89,10 @@ def sequence(
     >>> run = RunCycles(cycles=300, start=0, tail=0, walking=0, ring_full=0)
     >>> steps = [LoadStep(0, 5, LoadCycles(100, 10, 0)), RunStep(1, 12, lambda *_: run)]
     >>> sequence(steps, Config(lanes=1)).cycles
-    430
+    424
     """
-    now = FIRST_WORD + latency
-    loads_free = run_free = wait = 0
+    now = run_free = FIRST_WORD + latency
+    loads_free = dispatch = 0
     started: list[tuple[int, LoadCycles]] = []
     load_ends: list[int] = []
     run_ends: list[int] = []
@@ -100,35 +101,40 @@ def sequence(
     for number, step in enumerate(steps):
         if isinstance(step, LoadStep):
             begin = max(now, loads_free, run_ends[step.needs - 1] if step.needs else 0)
-            # What the array is idle for counts: before, and while the record is read.
-            wait += max(0, begin + step.words - max(now, run_free))
             now = begin + step.words
             started.append((now, step.load))
             loads_free = now + step.load.cycles + 1
             load_ends.append(loads_free)
             continue
-        idle = max(now, run_free)
-        dispatch = max(idle, load_ends[step.needs - 1] if step.needs else 0)
+        # Its record is read when the run before it has left its place.
+        begin = max(now, dispatch + START)
         record = step.words
         if started:
             since, load = started[-1]
-            record = _record_cycles(step.words, dispatch - since, load, config)
-        now = dispatch + record
+            record = _record_cycles(step.words, begin - since, load, config)
+        now = begin + record
+        loaded = load_ends[step.needs - 1] if step.needs else 0
+        dispatch = max(now, run_free, loaded)
+        idle = dispatch if loaded >= now else max(loaded, begin)
+        waits.append(max(0, idle - run_free))
 
         # Loads under way, and those that start while this runs.
-        traffic = started[-1][1].traffic(started[-1][0] - now) if started else []
-        free = loads_free
+        start = dispatch + START
+        traffic = started[-1][1].traffic(started[-1][0] - start) if started else []
+        begin, free, runs = now, loads_free, 0
         for after in steps[number + 1 :]:
-            if not isinstance(after, LoadStep) or after.needs > len(run_ends):
+            if isinstance(after, RunStep):
+                runs += 1
+                begin = max(begin, start) + after.words
+                continue
+            if runs > 1 or after.needs > len(run_ends):
                 break
-            begin = max(now, free) + after.words
-            traffic += after.load.traffic(begin - now)
+            begin = max(begin, free) + after.words
+            traffic += after.load.traffic(begin - start)
             free = begin + after.load.cycles + 1
-        result = step.predict(record, [span for span in traffic if span[1] > 0])
+        result = step.predict(START, [span for span in traffic if span[1] > 0])
         passes.append(result)
-        waits.append(wait + dispatch - idle)
-        wait = 0
         run_free = dispatch + result.cycles
         run_ends.append(run_free)
-    cycles = max(now, loads_free, run_free) + len(COUNTERS) + DONE
+    cycles = max(now, loads_free, run_free) + counter_words(config.port_bits) + DONE
     return ProgramCycles(cycles, passes, waits)

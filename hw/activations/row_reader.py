@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,10 +19,11 @@ _VISITS = 4  # visits of several segments that may be requested but not sent
 
 
 def segment_write_layout(config: Config) -> data.StructLayout:
-    """A write to the segment table."""
+    """A write to the segment table, to one of its halves: one of them is of the next run."""
     return data.StructLayout(
         {
             "valid": unsigned(1),
+            "half": unsigned(1),
             "index": unsigned(max(1, (config.segments - 1).bit_length())),
             "data": record_layout(RUN_SEGMENT),
         }
@@ -68,7 +69,9 @@ class RowReader(wiring.Component):
     segments : ``In(16)``
         Segments of the lane; steady while busy. 0: nothing is sent, ``busy`` stays low.
     segment : ``In(segment_write_layout(config))``
-        Writes to the segment table, before ``start``.
+        Writes to the segment table, before ``start``, and to the other half at any time.
+    half : ``In(1)``
+        The half of the table that the run uses; steady while busy.
     start : ``In(1)``
         Pulse: begin.
     busy : ``Out(1)``
@@ -87,6 +90,7 @@ class RowReader(wiring.Component):
     run: Any
     segments: Signal
     segment: Any
+    half: Signal
     start: Signal
     busy: Signal
     request: stream.Interface
@@ -101,6 +105,7 @@ class RowReader(wiring.Component):
                 "run": In(record_layout(RUN)),
                 "segments": In(16),
                 "segment": In(segment_write_layout(config)),
+                "half": In(1),
                 "start": In(1),
                 "busy": Out(1),
                 "request": Out(stream.Signature(unsigned(config.address_bits))),
@@ -117,7 +122,9 @@ class RowReader(wiring.Component):
 
         # Segment table; where each segment's input and next row begin; words of its next row.
         place_layout = data.StructLayout({"base": address_bits, "next": address_bits})
-        table: Any = memory.Memory(shape=record_layout(RUN_SEGMENT), depth=depth, init=[])
+        table: Any = memory.Memory(
+            shape=record_layout(RUN_SEGMENT), depth=2 << len(self.segment.index), init=[]
+        )
         places: Any = memory.Memory(shape=place_layout, depth=depth, init=[])
         counts: Any = memory.Memory(shape=20, depth=depth, init=[])
         m.submodules.table = table
@@ -128,7 +135,7 @@ class RowReader(wiring.Component):
         write_count, read_count = counts.write_port(), counts.read_port()
         m.d.comb += [
             write_table.en.eq(self.segment.valid),
-            write_table.addr.eq(self.segment.index),
+            write_table.addr.eq(Cat(self.segment.index, self.segment.half)),
             write_table.data.eq(self.segment.data),
         ]
 
@@ -168,6 +175,7 @@ class RowReader(wiring.Component):
         input_base = Signal(address_bits)
         for port in (read_table, read_place, read_count):
             m.d.comb += [port.addr.eq(segment), port.en.eq(0)]
+        m.d.comb += read_table.addr.eq(Cat(segment, self.half))
         m.d.comb += [
             last_row.eq(row + 1 == self.run.height),
             last_segment.eq(segment + 1 == self.segments),

@@ -1,16 +1,14 @@
 """Counters of a run, and their way to memory when it is finished."""
 
-from amaranth.hdl import Array, Module, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import COUNTERS
+from thresher.golden.descriptors import COUNTER_BITS, COUNTERS, counter_words
 from thresher.hw.layouts import write_request_layout
 
 __all__ = ["Counters", "increments_layout"]
-
-_COUNTER_BITS = 32
 
 
 def increments_layout(config: Config) -> data.StructLayout:
@@ -19,7 +17,7 @@ def increments_layout(config: Config) -> data.StructLayout:
 
 
 class Counters(wiring.Component):
-    """Count, and write the counts of a finished run one a word.
+    """Count, and write the counts of a finished run, ``port_bits / 32`` to a word.
 
     Timing contract
     ---------------
@@ -48,7 +46,7 @@ class Counters(wiring.Component):
     address : ``In(32)``
         First word, taken with ``finished``.
     request : ``Out(stream.Signature({address, data}))``
-        Writes, in the order of ``COUNTERS``.
+        Writes, in the order of ``COUNTERS``, the first in the lowest bits.
     busy : ``Out(1)``
         Writes are still to come.
     """
@@ -76,25 +74,27 @@ class Counters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         names = [name for name, _ in COUNTERS]
-        counts = [Signal(_COUNTER_BITS, name=f"count_{name}") for name in names]
-        shown = Array(Signal(_COUNTER_BITS, name=f"shown_{name}") for name in names)
-        index = Signal(range(len(names)))
+        counts = [Signal(COUNTER_BITS, name=f"count_{name}") for name in names]
+        shown = [Signal(COUNTER_BITS, name=f"shown_{name}") for name in names]
+        per_word = self.config.port_bits // COUNTER_BITS
+        words = Array(Cat(*shown[at : at + per_word]) for at in range(0, len(shown), per_word))
+        index = Signal(range(max(2, counter_words(self.config.port_bits))))
         address = Signal(self.config.address_bits)
 
         # Writing: the counts shown, one after another.
         m.d.comb += [
             self.request.valid.eq(self.busy),
             self.request.payload.address.eq(address),
-            self.request.payload.data.eq(shown[index]),
+            self.request.payload.data.eq(words[index]),
         ]
         with m.If(self.busy & self.request.ready):
             m.d.sync += [index.eq(index + 1), address.eq(address + 1)]
-            with m.If(index == len(names) - 1):
+            with m.If(index == len(words) - 1):
                 m.d.sync += self.busy.eq(0)
 
         # Counting: a finished run's counts move to where they are shown.
         for count, show, name in zip(counts, shown, names, strict=True):
-            grown = Signal(_COUNTER_BITS, name=f"grown_{name}")
+            grown = Signal(COUNTER_BITS, name=f"grown_{name}")
             m.d.comb += grown.eq(count + self.increments[name])
             m.d.sync += count.eq(grown)
             with m.If(self.finished):

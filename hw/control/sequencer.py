@@ -29,14 +29,16 @@ class Sequencer(wiring.Component):
     """Execute a program: LOAD records go to the loaders, RUN records to the array, END ends.
 
     A LOAD starts when the loaders are idle and ``needs`` runs are finished, a RUN when the array
-    is idle and ``needs`` loads are finished, in the order of the program; so the weights of the
-    next pass load while a pass computes.
+    is idle and ``needs`` loads are finished; loads in the order of the program, and runs likewise.
+    The record of the next run is read, and kept, while a run computes or waits for its load; a load
+    behind it need not wait for it. So the weights of the next pass load while a pass computes, and
+    the array goes on from run to run.
 
     Timing contract
     ---------------
     Latency
-        A record of w words starts w cycles after its predecessor allows it, its words being
-        read ahead.
+        A run whose record has been read starts in the cycle after it is allowed to, else w cycles
+        after its first word; a load of w words w cycles after it is allowed to.
     Throughput
         One descriptor word of 64 bits a cycle.
     Combinational paths
@@ -59,8 +61,12 @@ class Sequencer(wiring.Component):
         The program.
     load, load_lanes : ``Out``
         Record of the load in hand and of its columns; stable while loaders are busy.
-    run, run_lanes, segments : ``Out``
-        Record of the run in hand, of its lanes; writes to the segment tables.
+    run, run_lanes : ``Out``
+        Record of the run in hand, and of its lanes; stable from ``run_start`` to ``run_finished``.
+    segments : ``Out``
+        Writes to the half of the segment tables that the run in hand does not use.
+    half : ``Out(1)``
+        The half that it uses.
     operands : ``Out``
         Each column's operand, ``record_layout(RUN_SEGMENT)``, of a run that adds; stable like
         ``run``. Only with ``config.residual``.
@@ -69,7 +75,7 @@ class Sequencer(wiring.Component):
     loads_busy, run_busy, drained : ``In(1)``
         Loaders at work; the run at work; nothing left to write.
     run_dispatched, run_finished : ``Out(1)``
-        Pulses: the next run's record is being read; the run in hand is done.
+        Pulses: a run is about to start; the run in hand is done.
     load_wait : ``Out(1)``
         The array is idle for want of a load.
     busy, done, unknown : ``Out(1)``
@@ -86,6 +92,7 @@ class Sequencer(wiring.Component):
     run: data.View
     run_lanes: Sequence[data.View]
     segments: Sequence[data.View]
+    half: Signal
     operands: Sequence[data.View]
     run_start: Signal
     run_busy: Signal
@@ -113,6 +120,7 @@ class Sequencer(wiring.Component):
                 "run": Out(record_layout(RUN)),
                 "run_lanes": Out(record_layout(RUN_LANE)).array(lanes),
                 "segments": Out(segment_write_layout(config)).array(lanes),
+                "half": Out(1),
                 **({"operands": operand.array(lanes)} if config.residual else {}),
                 "run_start": Out(1),
                 "run_busy": In(1),
@@ -175,7 +183,7 @@ class Sequencer(wiring.Component):
         def go_to_next_lane() -> None:
             m.d.sync += lane.eq(lane + 1)
             with m.If(lane == config.lanes - 1):
-                m.d.sync += [self.run_start.eq(1), run_pending.eq(1)]
+                m.d.sync += waits.eq(1)
                 m.next = "HEADER"
             with m.Else():
                 m.next = "RUN LANE"
@@ -184,10 +192,24 @@ class Sequencer(wiring.Component):
             if not config.residual:
                 go_to_next_lane()
                 return
-            with m.If(self.run.add):
+            with m.If(run.add):
                 m.next = "OPERAND"
             with m.Else():
                 go_to_next_lane()
+
+        # The next run: its record, of which the first word is `known` and which `waits` when it is
+        # whole.
+        run = Signal.like(self.run)
+        run_lanes = [Signal.like(lane) for lane in self.run_lanes]
+        operands_out = list(self.operands) if config.residual else []
+        operands = [Signal.like(one) for one in operands_out]
+        known = Signal()
+        waits = Signal()
+
+        def loading_first() -> None:
+            """No run is known that could start: the array waits for the load."""
+            with m.If(run_idle & ~known):
+                m.d.comb += self.load_wait.eq(1)
 
         # What is under way, and what is finished. A pulse of start is followed by busy a cycle on.
         kind = word[:2]
@@ -205,6 +227,26 @@ class Sequencer(wiring.Component):
             m.d.sync += [load_pending.eq(0), loads_done.eq(loads_done + 1)]
         m.d.sync += [self.load_start.eq(0), self.run_start.eq(0)]
 
+        # The next run becomes the run in hand.
+        short = Signal()  # of loads
+        m.d.comb += [
+            short.eq(known & (loads_done < run.needs)),
+            self.run_dispatched.eq(waits & run_idle & ~short & ~self.halt),
+        ]
+        with m.If(self.run_dispatched):
+            m.d.sync += [
+                *(now.eq(then) for now, then in zip(self.run_lanes, run_lanes, strict=True)),
+                *(now.eq(then) for now, then in zip(operands_out, operands, strict=True)),
+                self.run.eq(run),
+                self.half.eq(~self.half),
+                self.run_start.eq(1),
+                run_pending.eq(1),
+                known.eq(0),
+                waits.eq(0),
+            ]
+        with m.If(run_idle & short):
+            m.d.comb += self.load_wait.eq(1)
+
         # The record in hand.
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
@@ -215,31 +257,35 @@ class Sequencer(wiring.Component):
                 m.d.sync += [index.eq(1), lane.eq(0)]
                 with m.Switch(kind):
                     with m.Case(Kind.LOAD):
-                        m.d.comb += self.load_wait.eq(run_idle)
+                        loading_first()
                         with m.If(load_idle & (runs_done >= needs)):
                             m.d.comb += take.eq(1)
                             capture(LOAD.words[0], self.load)
                             m.next = "LOAD"
                     with m.Case(Kind.RUN):
-                        m.d.comb += self.load_wait.eq(run_idle & (loads_done < needs))
-                        with m.If(run_idle & (loads_done >= needs)):
-                            m.d.comb += [take.eq(1), self.run_dispatched.eq(1)]
-                            capture(RUN.words[0], self.run)
+                        with m.If(run_idle & ~waits & (loads_done < needs)):
+                            m.d.comb += self.load_wait.eq(1)
+                        with m.If(~waits):
+                            m.d.comb += take.eq(1)
+                            m.d.sync += known.eq(1)
+                            capture(RUN.words[0], run)
                             m.next = "RUN"
-                    with m.Case(Kind.END), m.If(load_idle & run_idle & self.drained):
+                    with m.Case(Kind.END), m.If(load_idle & run_idle & ~waits & self.drained):
                         m.d.sync += self.done.eq(1)
                         m.next = "IDLE"
                     with m.Case(3):
-                        m.d.comb += self.unknown.eq(1)
+                        m.d.comb += self.unknown.eq(~waits & ~self.run_start)
             with m.State("LOAD"):
-                m.d.comb += [take.eq(1), self.load_wait.eq(run_idle)]
+                m.d.comb += take.eq(1)
+                loading_first()
                 capture_next(LOAD, self.load)
                 with m.If(arrived):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == len(LOAD.words) - 1):
                         m.next = "LOAD LANES"
             with m.State("LOAD LANES"):
-                m.d.comb += [take.eq(1), self.load_wait.eq(run_idle)]
+                m.d.comb += take.eq(1)
+                loading_first()
                 capture_lane(LOAD_LANE, list(self.load_lanes))
                 with m.If(arrived):
                     m.d.sync += lane.eq(lane + 1)
@@ -248,14 +294,14 @@ class Sequencer(wiring.Component):
                         m.next = "HEADER"
             with m.State("RUN"):
                 m.d.comb += take.eq(1)
-                capture_next(RUN, self.run)
+                capture_next(RUN, run)
                 with m.If(arrived):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == len(RUN.words) - 1):
                         m.next = "RUN LANE"
             with m.State("RUN LANE"):
                 m.d.comb += take.eq(1)
-                capture_lane(RUN_LANE, list(self.run_lanes))
+                capture_lane(RUN_LANE, run_lanes)
                 with m.If(arrived):
                     m.d.sync += [segment.eq(0), left.eq(word[:16])]
                     with m.If(word[:16] != 0):
@@ -275,12 +321,13 @@ class Sequencer(wiring.Component):
             if config.residual:
                 with m.State("OPERAND"):
                     m.d.comb += take.eq(1)
-                    capture_lane(RUN_SEGMENT, list(self.operands))
+                    capture_lane(RUN_SEGMENT, operands)
                     with m.If(arrived):
                         go_to_next_lane()
         for write in self.segments:
             m.d.comb += [
                 write.index.eq(segment),
+                write.half.eq(~self.half),
                 Cat(*(write.data[field.name] for field in RUN_SEGMENT.words[0])).eq(word),
             ]
         return m
