@@ -29,6 +29,7 @@ PRESETS = {
         "channel_depth": 512,
         "pool_depth": 1024,
         "pair_cycles": 4,
+        "output_cycles": 4,
     },
 }
 """Sizes for a device, by name: parameters of :class:`Config`, whatever the number of lanes."""
@@ -105,6 +106,9 @@ class Config:
         Words of a column's constants and pooling row, segments of a lane; powers of two.
     pair_cycles
         Cycles that decoding a pair of a weight stream takes: 1, or 4, for a faster clock.
+    output_cycles
+        Cycles that an output value takes: 1, or 4, with a fourth of the multipliers and a third of
+        the logic (six and eight of accumulators above 30 and 46 bits).
     residual, lookup
         Whether the columns can add a stored operand, and look outputs up: 1 or 0. The table of a
         lookup has a word for each activation, of at most 10 bits.
@@ -135,6 +139,7 @@ class Config:
     pool_depth: int = 2048
     segments: int = 64
     pair_cycles: int = 1
+    output_cycles: int = 1
     residual: int = 1
     lookup: int = 1
 
@@ -166,13 +171,16 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
-        if self.accumulator_banks not in {1, 2, 4}:
-            raise ValueError(f"accumulator_banks must be 1, 2 or 4, not {self.accumulator_banks!r}")
-        if self.pair_cycles not in {1, 4}:
-            raise ValueError(f"pair_cycles must be 1 or 4, not {self.pair_cycles!r}")
-        for name in ("residual", "lookup"):
-            if getattr(self, name) not in {0, 1}:
-                raise ValueError(f"{name} must be 0 or 1, not {getattr(self, name)!r}")
+        choices = {
+            "accumulator_banks": ((1, 2, 4), "1, 2 or 4"),
+            "pair_cycles": ((1, 4), "1 or 4"),
+            "output_cycles": ((1, 4), "1 or 4"),
+            "residual": ((0, 1), "0 or 1"),
+            "lookup": ((0, 1), "0 or 1"),
+        }
+        for name, (allowed, text) in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be {text}, not {getattr(self, name)!r}")
         if self.activation_bits > LOOKUP_BITS:
             object.__setattr__(self, "lookup", 0)
         depths = {
@@ -233,6 +241,16 @@ class Config:
     def channel_bits(self) -> int:
         """Width of an address of a column's constants."""
         return (self.channel_depth - 1).bit_length()
+
+    @property
+    def column_bits(self) -> int:
+        """Width of a number of channels of a column: 0 to ``channel_depth``."""
+        return min(12, self.channel_bits + 1)
+
+    @property
+    def position_bits(self) -> int:
+        """Width of a number of output positions of a row; they have an accumulator each."""
+        return min(12, self.offset_bits + 1)
 
     @property
     def run_symbols(self) -> int:

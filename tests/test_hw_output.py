@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ SMALL = Config(
     channel_depth=16,
     pool_depth=64,
 )
+SERIAL = replace(SMALL, output_cycles=4)
 pauses = st.lists(st.integers(0, 3), max_size=24)
 Value = tuple[int, bool]
 
@@ -226,6 +228,7 @@ def requantised(
     channels=st.integers(1, 3),
     seed=st.integers(0, 1 << 32),
     shifts=st.sampled_from([(0, 3), (1, 9), (10, 24), (0, 63)]),
+    config=st.sampled_from([SMALL, SERIAL]),
     gaps=pauses,
     stalls=pauses,
 )
@@ -236,6 +239,7 @@ def test_requantiser_equals_golden(
     channels: int,
     seed: int,
     shifts: tuple[int, int],
+    config: Config,
     gaps: list[int],
     stalls: list[int],
 ) -> None:
@@ -262,7 +266,7 @@ def test_requantiser_equals_golden(
         "clip_high": 15,
     }
     results, _, _ = simulate(
-        Requantiser(SMALL),
+        Requantiser(config),
         sums.tolist(),
         count,
         run=run,
@@ -276,8 +280,11 @@ def test_requantiser_equals_golden(
 
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("shift", [0, 1, 2, 5])
-def test_exact_halves_and_their_neighbours(rounding: Rounding, shift: int) -> None:
-    config = Config(activation_bits=16, channel_depth=16)
+@pytest.mark.parametrize("output_cycles", [1, 4])
+def test_exact_halves_and_their_neighbours(
+    rounding: Rounding, shift: int, output_cycles: int
+) -> None:
+    config = Config(activation_bits=16, channel_depth=16, output_cycles=output_cycles)
     sums = list(range(-70, 71))
     constants = [{"address": 0, "bias": 0, "scale": 1, "shift": shift}]
     run = {"out_width": 141, "rounding": rounding, "clip_low": -32768, "clip_high": 32767}
@@ -288,8 +295,9 @@ def test_exact_halves_and_their_neighbours(rounding: Rounding, shift: int) -> No
 
 
 @pytest.mark.parametrize("shift", [30, 31, 32, 33, 34, 40])
-def test_rounding_twice_at_the_halves_of_both_shifts(shift: int) -> None:
-    config = Config(activation_bits=16, channel_depth=16)
+@pytest.mark.parametrize("output_cycles", [1, 4])
+def test_rounding_twice_at_the_halves_of_both_shifts(shift: int, output_cycles: int) -> None:
+    config = Config(activation_bits=16, channel_depth=16, output_cycles=output_cycles)
     sums = [
         sign * ((whole << shift) + (half << shift - 1) + step)
         for whole in range(3)
@@ -314,8 +322,9 @@ def test_rounding_twice_at_the_halves_of_both_shifts(shift: int) -> None:
 
 
 @pytest.mark.parametrize("rounding", Rounding)
-def test_extremes_of_the_default_widths(rounding: Rounding) -> None:
-    config = Config(channel_depth=16)
+@pytest.mark.parametrize("output_cycles", [1, 4])
+def test_extremes_of_the_default_widths(rounding: Rounding, output_cycles: int) -> None:
+    config = Config(channel_depth=16, output_cycles=output_cycles)
     low, high = -(1 << 31), (1 << 31) - 1
     constants = [
         {"address": n, "bias": bias, "scale": scale, "shift": shift}
@@ -346,8 +355,21 @@ def test_requantiser_takes_a_value_per_cycle_and_seven_cycles() -> None:
     assert Requantiser.LATENCY == 7
 
 
-def test_start_drops_what_is_inside() -> None:
-    dut = Requantiser(SMALL)
+def test_serial_requantiser_takes_a_value_in_four_cycles() -> None:
+    config = Config(channel_depth=16, output_cycles=4, accumulator_bits=28)
+    constants = [{"address": 0, "bias": 0, "scale": 1, "shift": 0}]
+    run = {"out_width": 20, "clip_low": -16, "clip_high": 15}
+    results, accepted, sent = simulate(
+        Requantiser(config), range(-10, 10), 20, run=run, channels=1, constants=constants
+    )
+    assert [value for value, _ in results] == list(range(-10, 10))
+    assert np.diff(accepted).tolist()[2:] == [4] * 17
+    assert np.diff(sent).tolist() == [4] * 19
+
+
+@pytest.mark.parametrize("config", [SMALL, SERIAL])
+def test_start_drops_what_is_inside(config: Config) -> None:
+    dut = Requantiser(config)
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.run, {"out_width": 2, "clip_high": 15})
@@ -444,6 +466,7 @@ def sides(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
     maps=st.integers(1, 2),
     pool=st.sampled_from([Pool.MAX, Pool.AVERAGE]),
     rounding=st.sampled_from(Rounding),
+    output_cycles=st.sampled_from([1, 4]),
     seed=st.integers(0, 1 << 32),
     gaps=pauses,
     stalls=pauses,
@@ -456,6 +479,7 @@ def test_pooler_equals_golden(
     maps: int,
     pool: Pool,
     rounding: Rounding,
+    output_cycles: int,
     seed: int,
     gaps: list[int],
     stalls: list[int],
@@ -484,7 +508,7 @@ def test_pooler_equals_golden(
         }
     live = min(-(-y[1] // y[2]), y[4])
     depth = 1 << max(4, (live * x[4] * channels - 1).bit_length())  # as small as it may be
-    config = Config(lanes=1, activation_bits=5, pool_depth=depth)
+    config = Config(lanes=1, activation_bits=5, pool_depth=depth, output_cycles=output_cycles)
     expected = pooled(values, run)
     results, _, _ = simulate(
         Pooler(config),
@@ -623,6 +647,7 @@ def operand_items(values: Sequence[int], rng: np.random.Generator) -> list[dict[
 @settings(max_examples=40, deadline=None)
 @given(
     bits=st.sampled_from([5, 9, 10]),
+    output_cycles=st.sampled_from([1, 4]),
     rounding=st.sampled_from(Rounding),
     scale_operand=st.integers(0, 1),
     lookup=st.integers(0, 1),
@@ -633,6 +658,7 @@ def operand_items(values: Sequence[int], rng: np.random.Generator) -> list[dict[
 def test_addition_equals_golden(
     *,
     bits: int,
+    output_cycles: int,
     rounding: Rounding,
     scale_operand: int,
     lookup: int,
@@ -641,7 +667,7 @@ def test_addition_equals_golden(
     stalls: list[int],
 ) -> None:
     rng = np.random.default_rng(seed)
-    config = Config(lanes=1, activation_bits=bits, pool_depth=16)
+    config = Config(lanes=1, activation_bits=bits, pool_depth=16, output_cycles=output_cycles)
     half, count = 1 << bits - 1, 24
     extremes = [-half, -half, half - 1, half - 1, 0, -half, half - 1, -half]
     outputs = [*extremes[:4], *rng.integers(-half, half, count - 4).tolist()]

@@ -14,7 +14,7 @@ import pytest
 
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
-from thresher.golden.config import Config, MultiplierKind, Skip
+from thresher.golden.config import PRESETS, Config, MultiplierKind, Skip
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork, Convolution
 from thresher.golden.random_network import random_graph, random_inputs, random_network
@@ -32,6 +32,7 @@ CONFIGS = {
     "1-small": ONE_LANE,
     **{f"2-{kind}": Config(lanes=2, multiplier=kind) for kind in MultiplierKind},
     **{f"4-{kind}": Config(lanes=4, multiplier=kind) for kind in MultiplierKind},
+    "2-ulx3s": Config(lanes=2, **PRESETS["ulx3s"]),
 }
 SLOW_CONFIGS = {
     "2-small": Config(lanes=2, tap_depth=256, accumulator_depth=64, run_bits=2, **SMALL),
@@ -41,7 +42,15 @@ SLOW_CONFIGS = {
     "8": Config(lanes=8),
     "16": Config(lanes=16),
 }
-COUNTS = {"1-small": 16, "2-exact": 16, "4-exact": 16, "2-shift": 6, "2-shift1": 6, "2-lut": 6}
+COUNTS = {
+    "1-small": 16,
+    "2-exact": 16,
+    "4-exact": 16,
+    "2-shift": 6,
+    "2-shift1": 6,
+    "2-lut": 6,
+    "2-ulx3s": 12,
+}
 SLOW_COUNTS = {"2-small": 40, "4-small": 40, "4-shift1": 10, "4-lut": 10, "8": 8, "16": 2}
 SIZES_16 = {"layers": 2, "channels": 20, "size": 6}
 LENETS = ("lenet-300-100", "lenet-5")

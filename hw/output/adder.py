@@ -7,7 +7,7 @@ whose scaler an addition does not need otherwise.
 from itertools import pairwise
 
 from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.addition import ADD_HEADROOM
@@ -15,6 +15,7 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
 from thresher.hw.layouts import activation_layout, record_layout, result_layout, value_layout
 from thresher.hw.output.scaler import Scaler
+from thresher.hw.output.serial_scaler import make_scaler
 
 __all__ = ["Adder", "addition_bits"]
 
@@ -39,9 +40,12 @@ class Adder(wiring.Component):
     Timing contract
     ---------------
     Latency
-        Adding, a pair accepted in cycle ``t`` is offered as a sum in cycle ``t + 6``. Otherwise 0.
+        Adding, a pair accepted in cycle ``t`` is offered as a sum in cycle ``t + 6``; ``t + 8``
+        with ``output_cycles`` 4. Otherwise 0.
     Throughput
-        One pair per cycle. While ``sums`` is stalled nothing moves.
+        One pair per cycle; with ``output_cycles`` 4 as many cycles as its serial scaler takes, two
+        of activations of up to 11 bits, and four of the pooler's. While ``sums`` is stalled
+        nothing moves.
     Combinational paths
         Adding, ``sums.ready`` to ``i.ready`` and ``operand.ready``, and from the valid of each of
         these two to the ready of the other; ``sums`` is driven from registers through an adder.
@@ -98,7 +102,7 @@ class Adder(wiring.Component):
         m = Module()
         run, item = self.run, self.operand.payload
         width = self.config.activation_bits
-        m.submodules.scaler = scaler = Scaler(
+        m.submodules.scaler = scaler = make_scaler(
             self.config,
             width,
             OPERAND_SCALE_BITS,
@@ -122,18 +126,30 @@ class Adder(wiring.Component):
         valid = Signal()
         scaled = Signal(signed(width), reset_less=True)
         last = Signal(reset_less=True)
-        plain = [
-            Signal(signed(width), reset_less=True, name=f"plain_{stage}")
-            for stage in range(self.LATENCY)
-        ]
+        plain = Signal(signed(width))
         with m.If(scaler.i.ready):
             m.d.sync += [
                 valid.eq(pair & run.add),
                 scaled.eq(Mux(run.scale_operand, item.value, self.i.payload.value)),
                 last.eq(self.i.payload.last),
-                plain[0].eq(Mux(run.scale_operand, self.i.payload.value, item.value)),
             ]
-            m.d.sync += [after.eq(before) for before, after in pairwise(plain)]
+        unscaled = Mux(run.scale_operand, self.i.payload.value, item.value)
+        if self.config.output_cycles == 1:
+            stages = [
+                Signal(signed(width), reset_less=True, name=f"plain_{stage}")
+                for stage in range(self.LATENCY)
+            ]
+            with m.If(scaler.i.ready):
+                m.d.sync += [after.eq(before) for before, after in pairwise([unscaled, *stages])]
+            m.d.comb += plain.eq(stages[-1])
+        else:
+            m.submodules.plain = waiting = fifo.SyncFIFO(width=width, depth=8)  # never full
+            m.d.comb += [
+                waiting.w_data.eq(unscaled),
+                waiting.w_en.eq(scaler.i.ready & pair & run.add),
+                waiting.r_en.eq(scaler.o.valid & scaler.o.ready),
+                plain.eq(waiting.r_data),
+            ]
         m.d.comb += [
             scaler.i.valid.eq(valid),
             scaler.i.payload.value.eq(scaled),
@@ -146,7 +162,7 @@ class Adder(wiring.Component):
         # The sum, behind the scaler's last register.
         m.d.comb += [
             self.sums.valid.eq(scaler.o.valid),
-            self.sums.payload.value.eq(scaler.o.payload.value + (plain[-1] << ADD_HEADROOM - 1)),
+            self.sums.payload.value.eq(scaler.o.payload.value + (plain << ADD_HEADROOM - 1)),
             self.sums.payload.last.eq(scaler.o.payload.last),
             scaler.o.ready.eq(self.sums.ready),
         ]

@@ -17,6 +17,7 @@ from thresher.golden.descriptors import RUN, Pool
 from thresher.hw.layouts import record_layout, result_layout, value_layout
 from thresher.hw.output.adder import addition_bits
 from thresher.hw.output.scaler import Scaler
+from thresher.hw.output.serial_scaler import make_scaler
 
 __all__ = ["Pooler", "WindowAxis"]
 
@@ -214,7 +215,7 @@ class PartialStore(wiring.Component):
         )
         m.submodules.partials = memory
         write, read = memory.write_port(), memory.read_port()
-        m.submodules.scaler = scaler = Scaler(config, sum_bits, POOL_SCALE_BITS)
+        m.submodules.scaler = scaler = make_scaler(config, sum_bits, POOL_SCALE_BITS)
         wiring.connect(m, scaler.o, wiring.flipped(self.o))
 
         # The operation whose partial result is being read, and the one written just before.
@@ -322,7 +323,8 @@ class Pooler(wiring.Component):
     Throughput
         Receives a value per cycle, or one in ``n`` cycles if it lies in ``n`` windows, and rests
         for ``pool_pad_x`` cycles after each row. Windows left at the end of a row are sent at a
-        result per cycle. One sum per cycle.
+        result per cycle. One sum per cycle. With ``output_cycles`` 4 results and sums take four
+        cycles each, and latencies are longer.
     Combinational paths
         Without pooling and addition between ``i`` and ``o``, both ways. Otherwise ``o.ready`` to
         ``i.ready`` and ``sums.ready``, and ``o`` is driven from registers alone.

@@ -5,7 +5,7 @@ Defined by :func:`thresher.golden.requantise.requantise`, of ``bias + sum``.
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, signed
+from amaranth.hdl import Elaboratable, Module, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -14,6 +14,7 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
 from thresher.hw.layouts import constant_layout, record_layout, value_layout
 from thresher.hw.output.scaler import Scaler
+from thresher.hw.output.serial_scaler import make_scaler
 
 __all__ = ["Requantiser"]
 
@@ -24,9 +25,11 @@ class Requantiser(wiring.Component):
     Timing contract
     ---------------
     Latency
-        A sum accepted in cycle ``t`` is offered as an activation in cycle ``t + 7``.
+        A sum accepted in cycle ``t`` is offered as an activation in cycle ``t + 7``; with
+        ``output_cycles`` 4 in twelve cycles at most, if nothing is before it.
     Throughput
-        One value per cycle. While ``o`` is stalled nothing moves.
+        One value per cycle, or in ``output_cycles``. While ``o`` is stalled nothing moves. Nothing
+        is accepted in the cycle after ``start``.
     Combinational paths
         ``o.ready`` to ``i.ready``. ``o`` is driven from registers alone.
     Reset
@@ -87,25 +90,35 @@ class Requantiser(wiring.Component):
         memory: Memory[Any, Any] = Memory(shape=constants, depth=config.channel_depth, init=[])
         m.submodules.constants = memory
         write, read = memory.write_port(), memory.read_port()
-        m.submodules.scaler = scaler = Scaler(config, sum_bits, config.scale_bits)
+        m.submodules.scaler = scaler = make_scaler(config, sum_bits, config.scale_bits)
 
         # The two stages before the scaler move with it.
         moves = Signal()
-        m.d.comb += [moves.eq(scaler.i.ready), self.i.ready.eq(moves & ~self.start)]
+        begun = Signal()
+        m.d.comb += [moves.eq(scaler.i.ready), self.i.ready.eq(moves & begun & ~self.start)]
 
-        # Channel and position of the sum at the input.
-        channel = Signal(16)
-        position = Signal(12)
+        # Channel and position of the sum at the input: how many follow, of its position and row.
+        channels_left = Signal(config.column_bits)
+        positions_left = Signal(config.position_bits)
+        channel = Signal(config.channel_bits)
         final_channel = Signal()
         final_position = Signal()
         m.d.comb += [
-            final_channel.eq(channel + 1 == self.channels),
-            final_position.eq(position + 1 == self.run.out_width),
+            final_channel.eq(channels_left == 0),
+            final_position.eq(positions_left == 0),
         ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += channel.eq(Mux(final_channel, 0, channel + 1))
-            with m.If(final_channel):
-                m.d.sync += position.eq(Mux(final_position, 0, position + 1))
+        m.d.sync += begun.eq(1)
+        with m.If(~begun | (self.i.valid & self.i.ready & final_channel)):
+            m.d.sync += [
+                channels_left.eq(self.channels - 1),
+                channel.eq(self.run.channel_base),
+            ]
+            with m.If(~begun | final_position):
+                m.d.sync += positions_left.eq(self.run.out_width - 1)
+            with m.Else():
+                m.d.sync += positions_left.eq(positions_left - 1)
+        with m.Elif(self.i.valid & self.i.ready):
+            m.d.sync += [channels_left.eq(channels_left - 1), channel.eq(channel + 1)]
 
         # Stage 1: the sum, and its constants out of the memory.
         valid_1 = Signal()
@@ -115,7 +128,7 @@ class Requantiser(wiring.Component):
             write.en.eq(self.constant.valid),
             write.addr.eq(self.constant.address),
             read.en.eq(moves),
-            read.addr.eq(self.run.channel_base + channel),
+            read.addr.eq(channel),
         ]
         m.d.comb += [
             write.data[name].eq(self.constant[name]) for name in ("bias", "scale", "shift")
@@ -127,7 +140,7 @@ class Requantiser(wiring.Component):
         m.d.comb += [scaler.i.valid.eq(valid_2), scaler.i.payload.eq(factor_2)]
         with m.If(moves):
             m.d.sync += [
-                valid_1.eq(self.i.valid),
+                valid_1.eq(self.i.valid & begun),
                 last_1.eq(final_channel & final_position),
                 sum_1.eq(self.i.payload),
                 valid_2.eq(valid_1),
