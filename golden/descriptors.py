@@ -16,6 +16,7 @@ __all__ = [
     "COUNTER_BITS",
     "LOAD",
     "LOAD_LANE",
+    "POOL_SCALE",
     "RUN",
     "RUN_LANE",
     "RUN_SEGMENT",
@@ -212,23 +213,37 @@ RUN = Record(
         (
             Field("pooled_height", 12, "rows written; out_height without pooling"),
             Field("pooled_width", 12, "positions a row written; out_width without pooling"),
-            Field("pool_scale", 31, "average pooling, addition: multiplier of the sum"),
-            Field("pool_shift", 6, "average pooling, addition: right shift of the product"),
+            Field("pool_scale", 31, "multiplier of a whole window's, or an addition's, sum; or 1"),
+            Field("pool_shift", 6, "right shift of the product"),
             Field("pool_rounding", 2, "Rounding of average pooling and of addition"),
         ),
         (
-            Field("pool_low", 17, "smallest result of average pooling or addition", signed=True),
-            Field("pool_high", 17, "largest result of average pooling or addition", signed=True),
-            Field("pool_origin", 17, "average pooling: means are rounded as if so much more", True),
+            Field("pool_low", 17, "smallest result of pooling or addition", signed=True),
+            Field("pool_high", 17, "largest result of pooling or addition", signed=True),
+            Field("pool_origin", 17, "average pooling: added to values, taken off the mean", True),
+            Field("pool_scales", 4, "POOL_SCALE records that follow"),
         ),
         (
-            Field("pool_offset", 27, "pool_origin x places of a window", signed=True),
+            Field("pool_room_y", 13, "rows of the map below the first window", signed=True),
+            Field("pool_room_x", 13, "positions of a row behind the first window", signed=True),
             Field("operand_scale", 31, "addition: multiplier of the scaled one of the two"),
             Field("operand_shift", 6, "addition: right shift of that product"),
         ),
         (
             Field("counters", 32, "address of the counters, written when finished"),
             Field("out_pitch", 32, "words from one input's output to the next input's"),
+        ),
+    ),
+)
+
+# A run without any of these has one scale for all windows.
+POOL_SCALE = Record(
+    "pool_scale",
+    (
+        (
+            Field("columns", 2, "columns of the window that lie outside of the map"),
+            Field("rows", 2, "rows of the window that lie outside of the map"),
+            Field("scale", 31, "multiplier of the sum of such a window"),
         ),
     ),
 )

@@ -319,6 +319,7 @@ def _forward(  # noqa: PLR0911  # a result a kind of layer
                 "rounding": layer.rounding,
                 "origin": layer.origin,
                 "clip": layer.clip,
+                "cut_scales": layer.cut_scales,
             }
             return average_pool(values, **_windows(layer, values), **divisor)
         case Flatten():

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from thresher.golden.config import MultiplierKind
 from thresher.golden.descriptors import Rounding
+from thresher.golden.pooling import MOST_LACKING, lacking
 from thresher.golden.requantise import requantise
 
 __all__ = [
@@ -335,7 +336,7 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AveragePool(_Pool):
-    """``round(sum * scale >> shift)`` of each window; padded positions count as zeros.
+    """``round(sum * scale >> shift)`` of each window; padded positions are zeros in the sum.
 
     Parameters
     ----------
@@ -346,8 +347,12 @@ class AveragePool(_Pool):
     rounding
         How the mean is rounded.
     origin
-        The mean is rounded as if it were so much more: with the zero point of a network whose
-        halves are rounded away from a stored zero.
+        The mean is rounded as if each value were so much more: with the zero point of a network
+        whose halves are rounded away from a stored zero.
+    cut_scales
+        Scales of the windows that the edges of the map cut: ``cut_scales[r][c]`` if r rows and c
+        columns lie outside, 0 to 3 of each, and ``cut_scales[0][0]`` is ``scale``. None: all
+        windows have one divisor.
     clip
         Least and greatest output; None where no mean goes beyond the activations' width.
     """
@@ -357,6 +362,7 @@ class AveragePool(_Pool):
     rounding: Rounding = Rounding.HALF_UP
     origin: int = 0
     clip: Range | None = None
+    cut_scales: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -364,19 +370,72 @@ class AveragePool(_Pool):
         self._set_integer("shift", *_SHIFT)
         self._set_rounding()
         self._set_integer("origin", *_ACTIVATION)
+        self._set_cut_scales()
         if self.clip is not None:
             self._set_integers("clip", 2, *_ACTIVATION)
             if self.clip[0] > self.clip[1]:
                 raise self._error(f"clip must be (low, high) with low <= high, not {self.clip!r}")
 
+    def _set_cut_scales(self) -> None:
+        if self.cut_scales is None:
+            return
+        table = self.cut_scales
+        most = [min(MOST_LACKING + 1, extent) for extent in self.kernel]
+        if not isinstance(table, tuple | list) or not (
+            1 <= len(table) <= most[0]
+            and all(isinstance(row, tuple | list) for row in table)
+            and len({len(row) for row in table}) == 1
+            and 1 <= len(table[0]) <= most[1]
+            and all(
+                _is_integer(scale) and _SCALE[0] <= scale <= _SCALE[1]
+                for row in table
+                for scale in row
+            )
+        ):
+            raise self._error(
+                f"cut_scales must be up to {most[0]} x {most[1]} scales of up to 31 bits,"
+                f" not {table!r}"
+            )
+        if table[0][0] != self.scale:
+            raise self._error(f"cut_scales must begin with scale, {self.scale}, not {table[0][0]}")
+        self._set("cut_scales", tuple(tuple(int(scale) for scale in row) for row in table))
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        shape = super().output_shape(*shapes)
+        if self.cut_scales is not None:
+            allowed = len(self.cut_scales), len(self.cut_scales[0])
+            for axis in (0, 1):
+                lacks = lacking(
+                    shapes[0][axis + 1],
+                    self.kernel[axis],
+                    self.stride[axis],
+                    self.padding[axis],
+                    shape[axis + 1],
+                )
+                if lacks.max() >= allowed[axis]:
+                    raise self._error(
+                        f"a window has {lacks.max()} {('rows', 'columns')[axis]} outside of the"
+                        f" map, and cut_scales are for less than {allowed[axis]}"
+                    )
+        return shape
+
     def output_range(self, *ranges: Range) -> Range:
-        (values,) = ranges
-        size = self.kernel[0] * self.kernel[1]
-        low, high = size * values[0], size * values[1]
-        if any(self.padding):  # a window may hold as little as one value
-            low, high = min(low, 0, values[0]), max(high, 0, values[1])
-        sums = np.array([low, high]) + size * self.origin
-        bounds = requantise(sums, self.scale, self.shift, self.rounding) - self.origin
+        low, high = ranges[0][0] + self.origin, ranges[0][1] + self.origin
+        height, width = self.kernel
+        cases = [(height * width, self.scale)]
+        if self.cut_scales is not None:
+            cases = [
+                ((height - rows) * (width - columns), scale)
+                for rows, line in enumerate(self.cut_scales)
+                for columns, scale in enumerate(line)
+            ]
+        elif any(self.padding):  # a window may hold as little as one value
+            cases.append((1, self.scale))
+        means = [
+            requantise(np.array([places * low, places * high]), scale, self.shift, self.rounding)
+            for places, scale in cases
+        ]
+        bounds = np.array([np.min(means), np.max(means)]) - self.origin
         if self.clip is not None:
             bounds = np.clip(bounds, *self.clip)
         return int(bounds[0]), int(bounds[1])

@@ -1,12 +1,13 @@
 """Pooling, by definition: what :class:`thresher.hw.output.pooler.Pooler` computes.
 
 A window lies at rows ``wy * stride - pad`` and beyond, ``kernel`` of them, and may reach over any
-edge of the map; what lies outside does not take part in a maximum, and counts as 0 in a sum.
+edge of the map; what lies outside does not take part in a maximum, and counts as 0 in a sum. The
+window *lacks* the rows and positions that lie outside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,13 @@ import numpy.typing as npt
 from thresher.golden.descriptors import Rounding
 from thresher.golden.requantise import requantise
 
-__all__ = ["average_pool", "max_pool"]
+__all__ = ["MOST_LACKING", "average_pool", "divisors", "lacking", "max_pool"]
 
 Int64Array = npt.NDArray[np.int64]
 Pair = tuple[int, int]
+
+MOST_LACKING = 3
+"""Rows, and positions, that a window whose scale depends on them may lack."""
 
 
 def max_pool(
@@ -72,6 +76,7 @@ def average_pool(
     rounding: Rounding,
     origin: int = 0,
     clip: Pair | None = None,
+    cut_scales: Sequence[Sequence[int]] | None = None,
 ) -> Int64Array:
     """Return ``round(sum * scale / 2**shift)`` of each window, then clipped if ``clip`` is given.
 
@@ -81,8 +86,11 @@ def average_pool(
     Parameters
     ----------
     origin
-        Added to each value of a window, inside the map or not, and taken off the result again: how
-        a half is rounded depends on the sign of the mean that a zero point is added to.
+        Added to each value of a window, and taken off the result again: how a half is rounded
+        depends on the sign of the mean that a zero point is added to.
+    cut_scales
+        ``cut_scales[r][c]`` takes the place of ``scale`` in windows that lack r rows and c
+        positions, at most ``MOST_LACKING`` of each.
 
     Examples
     --------
@@ -90,14 +98,96 @@ def average_pool(
     >>> average_pool([[1, 2], [3, 4]], (2, 2), (2, 2), (0, 0), (1, 1),
     ...              scale=1, shift=2, rounding=half_up).tolist()
     [[3]]
+    >>> average_pool([[1, 2], [3, 4]], (2, 2), (2, 2), (1, 0), (1, 1), scale=1, shift=2,
+    ...              rounding=half_up, cut_scales=[[1], [2]]).tolist()
+    [[2]]
     """
     values = _checked(maps)
     sums = np.empty((*values.shape[:-2], *size), dtype=np.int64)
     for place, rows, positions in _windows(values.shape, kernel, stride, padding, size):
-        sums[(..., *place)] = values[..., rows, positions].sum(axis=(-2, -1))
-    sums += origin * kernel[0] * kernel[1]
-    pooled = requantise(sums, scale, shift, rounding) - origin
+        sums[(..., *place)] = (values[..., rows, positions] + origin).sum(axis=(-2, -1))
+    scales: npt.ArrayLike = scale
+    if cut_scales is not None:
+        rows_lacking, positions_lacking = (
+            lacking(values.shape[axis - 2], kernel[axis], stride[axis], padding[axis], size[axis])
+            for axis in (0, 1)
+        )
+        scales = np.asarray(cut_scales)[np.ix_(rows_lacking, positions_lacking)]
+    pooled = requantise(sums, scales, shift, rounding) - origin
     return pooled if clip is None else np.clip(pooled, *clip)
+
+
+def lacking(length: int, kernel: int, stride: int, pad: int, count: int) -> Int64Array:
+    """Return how many places each of ``count`` windows along a side of a map lacks.
+
+    Examples
+    --------
+    >>> lacking(4, kernel=3, stride=1, pad=1, count=4).tolist()
+    [1, 0, 0, 1]
+    """
+    first = np.arange(count) * stride - pad
+    return np.asarray(np.maximum(0, -first) + np.maximum(0, first + kernel - length))
+
+
+def divisors(
+    shape: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: tuple[int, int, int, int],
+    counted: tuple[int, int, int, int],
+) -> tuple[list[int], list[int]]:
+    """Return by what a mean divides: the rows, and positions, of a window that lacks 0, 1, ...
+
+    Parameters
+    ----------
+    shape
+        Height and width of the map.
+    kernel, stride
+        Of the windows, (y, x).
+    padding
+        Places around the map that windows reach over: (top, left, bottom, right).
+    counted
+        Those of them that count as zeros; the others do not count.
+
+    Raises
+    ------
+    ValueError
+        If a window lacks more than ``MOST_LACKING`` and not all of that counts, or windows that
+        lack as much have different divisors.
+
+    Examples
+    --------
+    >>> divisors((4, 5), (3, 3), (1, 2), (1, 1, 1, 1), (0, 0, 0, 0))
+    ([3, 2], [3, 2])
+    """
+    sides = []
+    for axis in (0, 1):
+        size, before, after = kernel[axis], padding[axis], padding[axis + 2]
+        count = (shape[axis] + before + after - size) // stride[axis] + 1
+        first = np.arange(count) * stride[axis] - before
+        end = np.minimum(first + size, shape[axis] + counted[axis + 2])
+        places = end - np.maximum(first, -counted[axis])
+        sides.append((places, lacking(shape[axis], size, stride[axis], before, count)))
+    if all(np.all(places == size) for size, (places, _) in zip(kernel, sides, strict=True)):
+        return [kernel[0]], [kernel[1]]
+    found = []
+    for size, name, (places, missing) in zip(kernel, ("rows", "columns"), sides, strict=True):
+        if missing.max() > MOST_LACKING:
+            raise ValueError(
+                f"a window has {missing.max()} of its {size} {name} outside of the map, more than"
+                f" {MOST_LACKING}"
+            )
+        table = [size - lacks for lacks in range(int(missing.max()) + 1)]
+        for lacks in np.unique(missing).tolist():
+            different = np.unique(places[missing == lacks])
+            if different.size > 1:
+                raise ValueError(
+                    f"windows with {lacks} {name} outside of the map divide by {different[0]} and"
+                    f" by {different[1]}"
+                )
+            table[lacks] = int(different[0])
+        found.append(table)
+    return found[0], found[1]
 
 
 def _checked(maps: npt.ArrayLike) -> Int64Array:

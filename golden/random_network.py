@@ -26,6 +26,7 @@ from thresher.golden.network import (
     WeightedLayer,
     accumulator_bound,
 )
+from thresher.golden.pooling import divisors
 
 __all__ = ["random_graph", "random_inputs", "random_network"]
 
@@ -399,9 +400,22 @@ def _pool(
         shift=shift,
         rounding=Rounding(int(rng.integers(len(Rounding)))),
     )
-    if rng.random() < 0.4:
-        moved = replace(layer, origin=int(rng.integers(*_WIDEST)))
-        low, high = moved.output_range(values)
-        if _WIDEST[0] <= low and high <= _WIDEST[1]:
-            return moved
-    return layer
+    origin = 0
+    if rng.random() < 0.4:  # values and their origins stay in the range of activations
+        origin = int(rng.integers(_WIDEST[0] - values[0], _WIDEST[1] - values[1], endpoint=True))
+    if rng.random() < 0.5:
+        layer = _with_cut_scales(layer, shape)
+    moved = replace(layer, origin=origin)
+    low, high = moved.output_range(values)
+    return moved if _WIDEST[0] <= low and high <= _WIDEST[1] else layer
+
+
+def _with_cut_scales(layer: AveragePool, shape: Shape) -> AveragePool:
+    """Let the windows divide by the number of places inside."""
+    rows, columns = divisors(
+        (shape[1], shape[2]), layer.kernel, layer.stride, layer.padding, (0, 0, 0, 0)
+    )
+    scales = tuple(
+        tuple((1 << layer.shift) // (height * width) for width in columns) for height in rows
+    )
+    return replace(layer, cut_scales=scales)

@@ -64,6 +64,7 @@ _TYPES: dict[str, type[Layer]] = {
 }
 _NAMES = {layer_type: name for name, layer_type in _TYPES.items()}
 _MEMBERS = ("header", "arrays", "weights")
+_LATER = {"cut_scales"}  # fields that older files do not have; left out where they are None
 _LARGEST = 1 << 30  # bytes of an unpacked member
 _COMMENT = b"sha256 "
 _COMMENT_BYTES = len(_COMMENT) + 64
@@ -222,6 +223,8 @@ def _pack_layer(layer: Layer, arrays: list[bytes], weights: list[bytes]) -> dict
     packed: dict[str, Any] = {"type": _NAMES[type(layer)]}
     for item in fields(layer):
         value = getattr(layer, item.name)
+        if value is None and item.name in _LATER:
+            continue
         if item.name == "weights":
             stream = encode_layer(value.ravel(), getattr(layer, "codebook"))  # noqa: B009  # of weighted layers
             weights.append(stream)
@@ -272,6 +275,8 @@ def _parse_layer(packed: dict[str, Any], arrays: io.BytesIO, weights: io.BytesIO
     layer_type = _TYPES[packed.pop("type")]
     values: dict[str, Any] = {}
     for item in fields(layer_type):  # in the order in which they were written
+        if item.name in _LATER and item.name not in packed:
+            continue
         value = packed.pop(item.name)
         if item.name == "weights":
             stream = weights.read(value["bytes"])

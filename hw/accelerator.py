@@ -247,6 +247,7 @@ class Accelerator(wiring.Component):
             for options in (lookups, operand_readers, adders):
                 for option in options[lane : lane + 1]:
                     m.d.comb += [option.run.eq(run), option.start.eq(run_start)]
+            m.d.comb += poolers[lane].scale.eq(sequencer.pool_scale)
             for part in (requantisers[lane], poolers[lane], writers[lane]):
                 m.d.comb += part.channels.eq(record.channels)
         busy = [

@@ -6,7 +6,7 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import Record
+from thresher.golden.descriptors import POOL_SCALE, Record
 
 __all__ = [
     "activation_layout",
@@ -14,6 +14,7 @@ __all__ = [
     "lookup_write_layout",
     "memory_request_layout",
     "pointer_write_layout",
+    "pool_scale_write_layout",
     "record_layout",
     "result_layout",
     "row_word_layout",
@@ -102,6 +103,20 @@ def lookup_write_layout(config: Config) -> data.StructLayout:
             "valid": unsigned(1),
             "address": unsigned(config.activation_bits),
             "value": signed(config.activation_bits),
+        }
+    )
+
+
+def pool_scale_write_layout() -> data.StructLayout:
+    """The sequencer's write to the pooler's table of scales, by the places a window lacks."""
+    (fields,) = POOL_SCALE.words
+    widths = {field.name: field.bits for field in fields}
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "columns": unsigned(widths["columns"]),
+            "rows": unsigned(widths["rows"]),
+            "scale": unsigned(widths["scale"]),
         }
     )
 

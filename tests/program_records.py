@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from thresher.golden.compiler import Program
-from thresher.golden.descriptors import LOAD, LOAD_LANE, RUN, RUN_LANE, RUN_SEGMENT, Kind, Record
+from thresher.golden.descriptors import (
+    LOAD,
+    LOAD_LANE,
+    POOL_SCALE,
+    RUN,
+    RUN_LANE,
+    RUN_SEGMENT,
+    Kind,
+    Record,
+)
 
 __all__ = ["program_records"]
 
@@ -46,6 +55,8 @@ def program_records(program: Program) -> Iterator[tuple[int, Fields, list[Fields
             yield first, head, [take(LOAD_LANE) for _ in range(program.config.lanes)]
         else:
             head = take(RUN)
+            for _ in range(head["pool_scales"]):
+                take(POOL_SCALE)
             lanes = []
             for _ in range(program.config.lanes):
                 lane = take(RUN_LANE)

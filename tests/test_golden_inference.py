@@ -97,8 +97,12 @@ def slowly(layer: Layer, one: Maps) -> Maps:
         if isinstance(layer, MaxPool):
             values[c, y, x] = window.max()
         else:
-            total = int(window.sum()) + layer.origin * layer.kernel[0] * layer.kernel[1]
-            mean = rounded(total, layer.scale, layer.shift, layer.rounding)
+            scale = layer.scale
+            if layer.cut_scales is not None:
+                rows, columns = (layer.kernel[k] - window.shape[k] for k in (0, 1))
+                scale = layer.cut_scales[rows][columns]
+            total = int(window.sum()) + layer.origin * window.size
+            mean = rounded(total, scale, layer.shift, layer.rounding)
             values[c, y, x] = mean - layer.origin
     return values
 

@@ -15,6 +15,7 @@ from thresher.golden.descriptors import (
     COUNTERS,
     LOAD,
     LOAD_LANE,
+    POOL_SCALE,
     RUN,
     RUN_LANE,
     RUN_SEGMENT,
@@ -50,6 +51,7 @@ class Step:
     lanes: list[Fields]
     segments: list[list[Fields]] = field(default_factory=list)
     operands: list[Fields] = field(default_factory=list)
+    scales: list[Fields] = field(default_factory=list)
 
     @property
     def kind(self) -> Kind:
@@ -60,11 +62,18 @@ class Step:
             lanes = [word for one in self.lanes for word in LOAD_LANE.pack(one)]
             return LOAD.pack(self.head) + lanes
         words = RUN.pack(self.head)
+        words += [word for one in self.scales for word in POOL_SCALE.pack(one)]
         for number, (lane, segments) in enumerate(zip(self.lanes, self.segments, strict=True)):
             operand = self.operands[number : number + 1]
             words += RUN_LANE.pack(lane)
             words += [word for one in segments + operand for word in RUN_SEGMENT.pack(one)]
         return words
+
+
+def expected_scales(step: Step) -> list[Fields]:
+    """Return what a run writes to the poolers' tables: the scale of whole windows last."""
+    whole = {"rows": 0, "columns": 0, "scale": step.head["pool_scale"]}
+    return [*({name: one[name] for name in whole} for one in step.scales), whole]
 
 
 def load(rng: np.random.Generator, lanes: int, needs: int) -> Step:
@@ -74,7 +83,10 @@ def load(rng: np.random.Generator, lanes: int, needs: int) -> Step:
 
 
 def run(rng: np.random.Generator, lanes: int, needs: int) -> Step:
-    """Return a run that waits for ``needs`` loads, of 0 to 4 segments a lane; it may add."""
+    """Return a run that waits for ``needs`` loads, of 0 to 4 segments a lane.
+
+    It may add, and may have further scales.
+    """
     counts = rng.integers(5, size=lanes)
     head = fields_of(rng, RUN, kind=Kind.RUN, needs=needs)
     return Step(
@@ -82,6 +94,7 @@ def run(rng: np.random.Generator, lanes: int, needs: int) -> Step:
         [fields_of(rng, RUN_LANE, segments=int(count)) for count in counts],
         [[fields_of(rng, RUN_SEGMENT) for _ in range(count)] for count in counts],
         [fields_of(rng, RUN_SEGMENT) for _ in range(lanes * head["add"])],
+        [fields_of(rng, POOL_SCALE) for _ in range(head["pool_scales"])],
     )
 
 
@@ -180,25 +193,28 @@ class Bench:
         left = dict.fromkeys(busy, 0)
         ended = dict.fromkeys(busy, 0)
         tables: list[dict[tuple[int, int], Any]] = [{} for _ in range(lanes)]
+        scales: list[Fields] = []
         undrained = self.undrained
         ctx.set(dut.drained, not undrained)
         sampled = [
             *(dut.done, dut.unknown, dut.load_wait, dut.run_dispatched, dut.run_finished),
-            *(dut.load_start, dut.run_start),
+            *(dut.load_start, dut.run_start, dut.pool_scale),
             *(write for write in dut.segments),
         ]
         for _ in range(limit):
             values = (await ctx.tick().sample(*sampled))[2:]
-            done, unknown, waits, dispatched, finished, load_start, run_start, *writes = values
+            done, unknown, waits, dispatched, finished, *starts, scale = values[:8]
             self.cycle += 1
             seen.load_waits += [self.cycle] * waits
             seen.dispatched += [self.cycle] * dispatched
             if finished:
                 seen.finished.append(self.cycle)
                 assert not left[Kind.RUN]
-            for table, write in zip(tables, writes, strict=True):
+            for table, write in zip(tables, values[8:], strict=True):
                 if write.valid:
                     table[write.half, write.index] = write.data
+            assert not (scale.valid and left[Kind.RUN]), "a run uses the tables"
+            scales += [{name: scale[name] for name in ("rows", "columns", "scale")}] * scale.valid
             if done or unknown:
                 seen.unknown, seen.done_at = bool(unknown), self.cycle
                 if done:
@@ -211,12 +227,15 @@ class Bench:
                 if count == 1:
                     ctx.set(busy[kind], 0)
                     ended[kind] += 1
-            for kind, start in {Kind.LOAD: load_start, Kind.RUN: run_start}.items():
+            for kind, start in zip((Kind.LOAD, Kind.RUN), starts, strict=True):
                 if start:  # busy from the next cycle on
                     step = next(waiting[kind])
                     assert not left[kind]
                     assert ended[Kind.RUN if kind is Kind.LOAD else Kind.LOAD] >= step.head["needs"]
                     self._check_record(ctx, step, tables)
+                    if kind is Kind.RUN:
+                        assert scales == expected_scales(step)
+                        scales.clear()
                     seen.started.append((self.cycle, kind))
                     left[kind] = int(self.rng.integers(*self.durations[kind], endpoint=True))
                     ctx.set(busy[kind], 1)

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from thresher.golden.addition import add
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN, Pool, Rounding
-from thresher.golden.pooling import average_pool, max_pool
+from thresher.golden.pooling import MOST_LACKING, average_pool, lacking, max_pool
 from thresher.golden.requantise import requantise
 from thresher.hw.layouts import (
     activation_layout,
     lookup_write_layout,
+    pool_scale_write_layout,
     record_layout,
     value_layout,
 )
@@ -64,6 +65,7 @@ class Addition(wiring.Component):
     run: Any
     channels: Signal
     start: Signal
+    scale: Any
     o: stream.Interface
 
     def __init__(self, config: Config) -> None:
@@ -76,6 +78,7 @@ class Addition(wiring.Component):
                 "run": In(record_layout(RUN)),
                 "channels": In(16),
                 "start": In(1),
+                "scale": In(pool_scale_write_layout()),
                 "o": Out(stream.Signature(value_layout(config))),
             }
         )
@@ -91,10 +94,23 @@ class Addition(wiring.Component):
         wiring.connect(m, adder.o, pooler.i)
         wiring.connect(m, adder.sums, pooler.sums)
         wiring.connect(m, pooler.o, wiring.flipped(self.o))
-        m.d.comb += [lookup.table.eq(self.table), pooler.channels.eq(self.channels)]
+        m.d.comb += [
+            lookup.table.eq(self.table),
+            pooler.channels.eq(self.channels),
+            pooler.scale.eq(self.scale),
+        ]
         for part in (lookup, adder, pooler):
             m.d.comb += [part.run.eq(self.run), part.start.eq(self.start)]
         return m
+
+
+async def write_scales(ctx: SimulatorContext, port: Any, scales: Sequence[Sequence[int]]) -> None:
+    """Fill the pooler's table."""
+    for rows, line in enumerate(scales):
+        for columns, scale in enumerate(line):
+            ctx.set(port, {"valid": 1, "rows": rows, "columns": columns, "scale": scale})
+            await ctx.tick()
+    ctx.set(port, {"valid": 0})
 
 
 def simulate(  # noqa: PLR0915  # a testbench a port
@@ -106,6 +122,7 @@ def simulate(  # noqa: PLR0915  # a testbench a port
     channels: int,
     constants: Sequence[Mapping[str, int]] = (),
     table: Sequence[int] = (),
+    cut_scales: Sequence[Sequence[int]] | None = None,
     operands: Sequence[Mapping[str, int]] = (),
     output: str = "o",
     gaps: list[int] = [],  # noqa: B006  # read only
@@ -129,6 +146,8 @@ def simulate(  # noqa: PLR0915  # a testbench a port
             await ctx.tick()
         if constants:
             ctx.set(dut.constant, {"valid": 0})  # type: ignore[union-attr]
+        if hasattr(dut, "scale"):
+            await write_scales(ctx, dut.scale, cut_scales or [[run.get("pool_scale", 1)]])
         ctx.set(dut.run, run)
         if hasattr(dut, "channels"):
             ctx.set(dut.channels, channels)
@@ -390,7 +409,11 @@ def test_start_drops_what_is_inside(config: Config) -> None:
     simulator.run()
 
 
-def pooled(maps: np.ndarray[Any, Any], run: Mapping[str, int]) -> list[Value]:
+def pooled(
+    maps: np.ndarray[Any, Any],
+    run: Mapping[str, int],
+    cut_scales: Sequence[Sequence[int]] | None = None,
+) -> list[Value]:
     """The reference's results for maps (map, channel, row, position), in stream order."""
     geometry = (
         (run["pool_height"], run["pool_width"]),
@@ -409,6 +432,7 @@ def pooled(maps: np.ndarray[Any, Any], run: Mapping[str, int]) -> list[Value]:
             rounding=Rounding(run["pool_rounding"]),
             origin=run["pool_origin"],
             clip=(run["pool_low"], run["pool_high"]),
+            cut_scales=cut_scales,
         )
     stream = values.transpose(0, 2, 3, 1)
     row = stream.shape[2] * stream.shape[3]
@@ -443,8 +467,10 @@ def pooling_run(**fields: int) -> dict[str, int]:
         "pool_origin": 0,
     }
     run |= fields
-    places = run["pool_height"] * run["pool_width"]
-    return run | {"pool_offset": run["pool_origin"] * places}
+    for side, axis in (("height", "y"), ("width", "x")):
+        room = run.get(f"out_{side}", 0) + run[f"pool_pad_{axis}"] - run[f"pool_{side}"]
+        run[f"pool_room_{axis}"] = room
+    return run
 
 
 @st.composite
@@ -485,37 +511,47 @@ def test_pooler_equals_golden(
     stalls: list[int],
 ) -> None:
     rng = np.random.default_rng(seed)
-    values = rng.integers(-16, 15, (maps, channels, y[0], x[0]), endpoint=True)
     bounds = np.sort(rng.choice([-16, -5, 0, 2, 15], 2, replace=False)).tolist()
-    run = pooling_run(
-        pool=pool,
-        pool_rounding=rounding,
-        pool_scale=int(rng.choice([1, 3, 28, 57])),
-        pool_shift=int(rng.integers(0, 8)),
-        pool_height=y[1],
-        pool_width=x[1],
-        pool_origin=int(rng.choice([0, -16, 3, 1000])),
-        pool_low=bounds[0],
-        pool_high=bounds[1],
-    )
+    mean: dict[str, int] = {}
+    origin, cut_scales = 0, None
+    if pool is Pool.AVERAGE:
+        origin = int(rng.choice([0, -9, 3, 15]))
+        mean = {
+            "pool_rounding": rounding,
+            "pool_scale": int(rng.choice([1, 3, 28, 57])),
+            "pool_shift": int(rng.integers(0, 8)),
+            "pool_origin": origin,
+            "pool_low": bounds[0],
+            "pool_high": bounds[1],
+        }
+        most = [lacking(side[0], *side[1:]).max() for side in (y, x)]
+        if max(most) <= MOST_LACKING and rng.random() < 0.8:
+            cut_scales = rng.integers(0, 100, (most[0] + 1, most[1] + 1)).tolist()
+            others = (most[0] + 1) * (most[1] + 1) - 1
+            mean |= {"pool_scale": cut_scales[0][0], "pool_scales": others}
+    low, high = max(-16, -16 - origin), min(15, 15 - origin)
+    values = rng.integers(low, high, (maps, channels, y[0], x[0]), endpoint=True)
+    fields: dict[str, int] = {}
     for side, axis, (length, kernel, stride, pad, count) in (("height", "y", y), ("width", "x", x)):
-        run |= {
+        fields |= {
             f"out_{side}": length,
             f"pool_{side}": kernel,
             f"pool_stride_{axis}": stride,
             f"pool_pad_{axis}": pad,
             f"pooled_{side}": count,
         }
+    run = pooling_run(pool=pool, **mean, **fields)
     live = min(-(-y[1] // y[2]), y[4])
     depth = 1 << max(4, (live * x[4] * channels - 1).bit_length())  # as small as it may be
     config = Config(lanes=1, activation_bits=5, pool_depth=depth, output_cycles=output_cycles)
-    expected = pooled(values, run)
+    expected = pooled(values, run, cut_scales)
     results, _, _ = simulate(
         Pooler(config),
         inputs_of(values),
         len(expected),
         run=run,
         channels=channels,
+        cut_scales=cut_scales,
         gaps=gaps,
         stalls=stalls,
     )

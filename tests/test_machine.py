@@ -15,8 +15,10 @@ import pytest
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
 from thresher.golden.config import PRESETS, Config, MultiplierKind, Skip
+from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
-from thresher.golden.network import CompressedNetwork, Convolution
+from thresher.golden.network import AveragePool, CompressedNetwork, Concat, Convolution
+from thresher.golden.pooling import divisors
 from thresher.golden.random_network import random_graph, random_inputs, random_network
 from thresher.sim.builds import SHARING, verilator_program, verilator_root
 from thresher.sim.compare import compare_counters, compare_values, expected_outputs
@@ -188,6 +190,55 @@ def test_padding_may_be_wider_than_the_kernel(
         name="padded", input_shape=(5, 4, 3), input_range=(0, 15), layers=(layer,)
     )
     check(network, random_inputs(rng, network, 2), CONFIGS["2-exact"], skip, stall=60)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [
+        ((3, 3), (1, 1), (1, 1, 1, 1)),
+        ((3, 3), (2, 2), (0, 0, 1, 1)),
+        ((2, 2), (2, 2), (0, 0, 1, 1)),
+        ((4, 1), (1, 2), (3, 0, 3, 0)),
+        ((7, 5), (1, 3), (3, 1, 3, 2)),
+    ],
+)
+def test_means_of_windows_that_the_edges_cut_equal_golden(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> None:
+    rng = np.random.default_rng(20261125)
+    rows, columns = divisors((7, 9), kernel, stride, padding, (0, 0, 0, 0))
+    scales = tuple(tuple((1 << 30) // (y * x) for x in columns) for y in rows)
+    means = [
+        AveragePool(
+            name=name,
+            inputs=(source,),
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+            scale=scales[0][0],
+            shift=30,
+            rounding=Rounding.HALF_AWAY,
+            origin=origin,
+            cut_scales=scales,
+        )
+        for name, source, origin in (("behind the input", "input", -100), ("merged", "c", 37))
+    ]
+    layer = Convolution(
+        name="c",
+        weights=rng.integers(3, size=(5, 3, 1, 1), dtype=np.uint8),
+        codebook=np.array([0, -3, 2]),
+        bias=rng.integers(100, 200, 5),
+        scale=np.ones(5, np.int64),
+        shift=np.full(5, 2),
+        clip=(0, 200),
+    )
+    network = CompressedNetwork(
+        name="cut",
+        input_shape=(3, 7, 9),
+        input_range=(-100, 255),
+        layers=(layer, *means, Concat(name="both", inputs=tuple(one.name for one in means))),
+    )
+    check(network, random_inputs(rng, network, 2), CONFIGS["2-exact"], Skip.BOTH, stall=60)
 
 
 @pytest.mark.parametrize("name", LENETS)

@@ -23,6 +23,7 @@ from thresher.golden.inference import Inference, infer
 from thresher.golden.multipliers import represent
 from thresher.golden.network import (
     Add,
+    AveragePool,
     CompressedNetwork,
     Lookup,
     WeightedLayer,
@@ -371,6 +372,13 @@ def _check_machine(network: CompressedNetwork, config: Config) -> None:
                 )
         if isinstance(layer, Add) and not config.residual:
             raise ValueError(f"layer {layer.name} adds and residual is 0; set residual to 1")
+        if isinstance(layer, AveragePool):
+            least, most = (bound + layer.origin for bound in network.ranges()[layer.inputs[0]])
+            if layer.origin and (least < low or most > high):
+                raise ValueError(
+                    f"layer {layer.name} adds up values in {least}..{most}, origins included, and "
+                    f"activation_bits is {config.activation_bits}; raise activation_bits"
+                )
         if isinstance(layer, Lookup) and not config.lookup:
             raise ValueError(
                 f"layer {layer.name} looks up and the machine does not; set lookup to 1 and "

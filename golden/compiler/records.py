@@ -14,6 +14,7 @@ from thresher.golden.config import Config, Skip
 from thresher.golden.descriptors import (
     LOAD,
     LOAD_LANE,
+    POOL_SCALE,
     RUN,
     RUN_LANE,
     RUN_SEGMENT,
@@ -151,7 +152,9 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "pool_low": low,
         "pool_high": high,
         "pool_origin": pooling.origin,
-        "pool_offset": pooling.origin * pooling.kernel[0] * pooling.kernel[1],
+        "pool_scales": len(_cut_scales(part)),
+        "pool_room_y": stage.out_shape[1] + pooling.padding[0] - pooling.kernel[0],
+        "pool_room_x": stage.out_shape[2] + pooling.padding[1] - pooling.kernel[1],
         "operand_scale": 0,
         "operand_shift": 0,
     }
@@ -168,6 +171,16 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
             "operand_shift": layer.operand_shift,
         }
     return values
+
+
+def _cut_scales(part: Pass) -> list[dict[str, int]]:
+    """Return the records of the scales of windows that lack something."""
+    return [
+        {"rows": rows, "columns": columns, "scale": scale}
+        for rows, line in enumerate(part.stage.pooling.cut_scales or ())
+        for columns, scale in enumerate(line)
+        if rows or columns
+    ]
 
 
 class ProgramWriter:
@@ -240,6 +253,8 @@ class ProgramWriter:
                 "out_pitch": result.pitches[segment],
             }
         )
+        for record in _cut_scales(part):
+            words += POOL_SCALE.pack(record)
         for lane in range(self.config.lanes):
             streams = part.reading.of(lane)
             words += RUN_LANE.pack(

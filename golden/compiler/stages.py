@@ -79,6 +79,7 @@ class Pooling:
     rounding: Rounding = Rounding.HALF_UP
     origin: int = 0
     clip: tuple[int, int] | None = None
+    cut_scales: tuple[tuple[int, ...], ...] | None = None
 
     @classmethod
     def of(cls, layer: MaxPool | AveragePool, shape: Shape) -> Pooling:
@@ -100,6 +101,7 @@ class Pooling:
             rounding=layer.rounding,
             origin=layer.origin,
             clip=layer.clip,
+            cut_scales=layer.cut_scales,
         )
 
 

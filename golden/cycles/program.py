@@ -22,6 +22,7 @@ from thresher.golden.cycles.sequence import LoadStep, ProgramCycles, RunStep, se
 from thresher.golden.descriptors import (
     LOAD,
     LOAD_LANE,
+    POOL_SCALE,
     RUN,
     RUN_LANE,
     RUN_SEGMENT,
@@ -164,6 +165,8 @@ def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
             steps.append(LoadStep(load["needs"], descriptors.at - first, predicted))
         else:
             run = descriptors.take(RUN)
+            for _ in range(run["pool_scales"]):
+                descriptors.take(POOL_SCALE)
             lane_inputs, column_channels, out_words = [], [], []
             for _ in lanes:
                 lane = descriptors.take(RUN_LANE)
@@ -190,7 +193,9 @@ def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
                 out_words,
                 latency=latency,
             )
-            steps.append(RunStep(run["needs"], descriptors.at - first, predict))
+            size = descriptors.at - first
+            held = size - len(RUN.words) if run["pool_scales"] else 0
+            steps.append(RunStep(run["needs"], size, predict, held))
     return sequence(steps, config, latency=latency)
 
 

@@ -31,12 +31,14 @@ class LoadStep:
 class RunStep:
     """A RUN: the loads that it needs, its descriptor words, and what predicts it.
 
-    ``predict`` takes the cycles from dispatch to start and the traffic of loads after the start.
+    ``predict`` takes the cycles from dispatch to start and the traffic of loads after the start;
+    ``held`` words of the record are not read before the run before is finished.
     """
 
     needs: int
     words: int
     predict: Callable[[int, Traffic], RunCycles]
+    held: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def sequence(
         if started:
             since, load = started[-1]
             record = _record_cycles(step.words, begin - since, load, config)
-        now = begin + record
+        now = max(begin + record, run_free + step.held if step.held else 0)
         loaded = load_ends[step.needs - 1] if step.needs else 0
         dispatch = max(now, run_free, loaded)
         idle = dispatch if loaded >= now else max(loaded, begin)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Array, Cat, Module, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import (
     LOAD,
     LOAD_LANE,
+    POOL_SCALE,
     RUN,
     RUN_LANE,
     RUN_SEGMENT,
@@ -18,7 +19,7 @@ from thresher.golden.descriptors import (
     Record,
 )
 from thresher.hw.activations.row_reader import segment_write_layout
-from thresher.hw.layouts import record_layout
+from thresher.hw.layouts import pool_scale_write_layout, record_layout
 
 __all__ = ["Sequencer"]
 
@@ -67,6 +68,8 @@ class Sequencer(wiring.Component):
         Writes to the half of the segment tables that the run in hand does not use.
     half : ``Out(1)``
         The half that it uses.
+    pool_scale : ``Out(pool_scale_write_layout())``
+        Writes to the poolers' tables of scales: with ``run_start``, and before it.
     operands : ``Out``
         Each column's operand, ``record_layout(RUN_SEGMENT)``, of a run that adds; stable like
         ``run``. Only with ``config.residual``.
@@ -93,6 +96,7 @@ class Sequencer(wiring.Component):
     run_lanes: Sequence[data.View]
     segments: Sequence[data.View]
     half: Signal
+    pool_scale: data.View
     operands: Sequence[data.View]
     run_start: Signal
     run_busy: Signal
@@ -121,6 +125,7 @@ class Sequencer(wiring.Component):
                 "run_lanes": Out(record_layout(RUN_LANE)).array(lanes),
                 "segments": Out(segment_write_layout(config)).array(lanes),
                 "half": Out(1),
+                "pool_scale": Out(pool_scale_write_layout()),
                 **({"operands": operand.array(lanes)} if config.residual else {}),
                 "run_start": Out(1),
                 "run_busy": In(1),
@@ -247,6 +252,16 @@ class Sequencer(wiring.Component):
         with m.If(run_idle & short):
             m.d.comb += self.load_wait.eq(1)
 
+        # A whole window's scale with the start of its run; before it those of the others.
+        cut_scale = Signal()
+        fields = data.View(record_layout(POOL_SCALE), word[: record_layout(POOL_SCALE).size])
+        m.d.comb += [
+            self.pool_scale.valid.eq(cut_scale | self.run_start),
+            self.pool_scale.rows.eq(Mux(cut_scale, fields.rows, 0)),
+            self.pool_scale.columns.eq(Mux(cut_scale, fields.columns, 0)),
+            self.pool_scale.scale.eq(Mux(cut_scale, fields.scale, self.run.pool_scale)),
+        ]
+
         # The record in hand.
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
@@ -296,8 +311,17 @@ class Sequencer(wiring.Component):
                 m.d.comb += take.eq(1)
                 capture_next(RUN, run)
                 with m.If(arrived):
-                    m.d.sync += index.eq(index + 1)
+                    m.d.sync += [index.eq(index + 1), left.eq(run.pool_scales)]
                     with m.If(index == len(RUN.words) - 1):
+                        m.next = "RUN LANE"
+                        with m.If(run.pool_scales != 0):
+                            m.next = "POOL SCALES"
+            with m.State("POOL SCALES"):  # the tables are the present run's until it is done
+                m.d.comb += take.eq(run_idle)
+                with m.If(arrived & run_idle):
+                    m.d.comb += cut_scale.eq(1)
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(left == 1):
                         m.next = "RUN LANE"
             with m.State("RUN LANE"):
                 m.d.comb += take.eq(1)

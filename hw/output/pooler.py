@@ -7,22 +7,28 @@ run does one or the other.
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, signed
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN, Pool
-from thresher.hw.layouts import record_layout, result_layout, value_layout
+from thresher.hw.layouts import (
+    pool_scale_write_layout,
+    record_layout,
+    result_layout,
+    value_layout,
+)
 from thresher.hw.output.adder import addition_bits
 from thresher.hw.output.scaler import Scaler
 from thresher.hw.output.serial_scaler import make_scaler
 
-__all__ = ["Pooler", "WindowAxis"]
+__all__ = ["CutAxis", "Pooler", "WindowAxis"]
 
 AXIS_BITS = 12
 SUM_BITS = 12  # a window has at most 2**12 values
+LACK_BITS = 2  # of the rows, and positions, that choose a window's scale
 POOL_SCALE_BITS = 31
 
 
@@ -128,6 +134,64 @@ class WindowAxis(wiring.Component):
         return m
 
 
+class CutAxis(wiring.Component):
+    """How many places of a window lie outside of the map, window by window.
+
+    Timing contract
+    ---------------
+    Latency
+        Outputs follow ``restart`` and ``step`` in the next cycle.
+    Combinational paths
+        None.
+
+    Members
+    -------
+    pad : ``In(8)``
+        Places of the first window before place 0.
+    room : ``In(signed(13))``
+        Places behind the first window; less than 0 if it reaches over the end of the map.
+    stride : ``In(12)``
+        Places between windows.
+    restart, step : ``In(1)``
+        Go to the first window; to the next one.
+    lacks : ``Out(2)``
+        Places outside, modulo 4.
+    """
+
+    pad: Signal
+    room: Signal
+    stride: Signal
+    restart: Signal
+    step: Signal
+    lacks: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "pad": In(8),
+                "room": In(signed(AXIS_BITS + 1)),
+                "stride": In(AXIS_BITS),
+                "restart": In(1),
+                "step": In(1),
+                "lacks": Out(LACK_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        before = Signal(LACK_BITS)
+        room = Signal.like(self.room)
+        m.d.comb += self.lacks.eq(before + Mux(room < 0, -room, 0))
+        with m.If(self.restart):
+            m.d.sync += [before.eq(self.pad), room.eq(self.room)]
+        with m.Elif(self.step):
+            m.d.sync += [
+                before.eq(Mux(self.stride < before, before - self.stride, 0)),
+                room.eq(room - self.stride),
+            ]
+        return m
+
+
 def _sums_port(config: Config) -> dict[str, Any]:
     """Return the port of an addition's sums, if the machine adds."""
     if not config.residual:
@@ -160,9 +224,11 @@ class PartialStore(wiring.Component):
         As of :class:`Pooler`.
     update, emit : ``In(1)``
         Combine ``value`` into a partial result; send one. Both: send what it has become.
-    address, value, overwrite, last
+    address, value, overwrite, last, lacks
         Operand: the partial result; what is combined with it, or put in its place if ``overwrite``;
-        and ``last`` of the result sent.
+        ``last`` of the result sent; and which of the scales it has.
+    scale : ``In(pool_scale_write_layout())``
+        As of :class:`Pooler`.
     ready : ``Out(1)``
         The operation is taken in this cycle.
     sums : ``In(stream.Signature(result_layout(addition_bits(config))))``
@@ -178,6 +244,8 @@ class PartialStore(wiring.Component):
     value: Signal
     overwrite: Signal
     last: Signal
+    lacks: Signal
+    scale: data.View
     ready: Signal
     sums: stream.Interface
     o: stream.Interface
@@ -195,6 +263,8 @@ class PartialStore(wiring.Component):
                 "value": In(signed(config.activation_bits)),
                 "overwrite": In(1),
                 "last": In(1),
+                "lacks": In(2 * LACK_BITS),
+                "scale": In(pool_scale_write_layout()),
                 "ready": Out(1),
                 **_sums_port(config),
                 "o": Out(stream.Signature(value_layout(config))),
@@ -205,7 +275,7 @@ class PartialStore(wiring.Component):
         m = Module()
         config, run = self.config, self.run
         partial_bits = config.activation_bits + SUM_BITS
-        sum_bits = max(partial_bits, len(run.pool_offset)) + 1
+        sum_bits = partial_bits
         if config.residual:
             sum_bits = max(sum_bits, addition_bits(config))
         average = Signal()
@@ -215,6 +285,9 @@ class PartialStore(wiring.Component):
         )
         m.submodules.partials = memory
         write, read = memory.write_port(), memory.read_port()
+        scales: Memory[Any, Any] = Memory(shape=POOL_SCALE_BITS, depth=1 << 2 * LACK_BITS, init=[])
+        m.submodules.scales = scales
+        scale_write, scale_read = scales.write_port(), scales.read_port(domain="comb")
         m.submodules.scaler = scaler = make_scaler(config, sum_bits, POOL_SCALE_BITS)
         wiring.connect(m, scaler.o, wiring.flipped(self.o))
 
@@ -225,6 +298,7 @@ class PartialStore(wiring.Component):
         value = Signal.like(self.value)
         overwrite = Signal()
         last = Signal()
+        lacks = Signal.like(self.lacks)
         forward = Signal()
         written = Signal(signed(partial_bits))
         partial = Signal(signed(partial_bits))
@@ -240,9 +314,10 @@ class PartialStore(wiring.Component):
                 updates.eq(self.update),
                 emits.eq(self.emit),
                 address.eq(self.address),
-                value.eq(self.value),
+                value.eq(self.value + run.pool_origin),
                 overwrite.eq(self.overwrite),
                 last.eq(self.last),
+                lacks.eq(self.lacks),
                 forward.eq(write.en & (write.addr == self.address)),
                 written.eq(write.data),
             ]
@@ -256,10 +331,11 @@ class PartialStore(wiring.Component):
         with m.Else():
             m.d.comb += write.data.eq(Mux(partial < value, value, partial))
 
-        # Send, from a register; to an average's sum its origins are added.
+        # Send, from a register, with the scale of its window. (Sums lack nothing.)
         sends = Signal()
         sent = Signal(signed(partial_bits), reset_less=True)
         sent_last = Signal(reset_less=True)
+        sent_lacks = Signal.like(self.lacks)
         factor = Signal.like(scaler.i.payload, reset_less=True)
         factor_valid = Signal()
         with m.If(moves):
@@ -267,13 +343,13 @@ class PartialStore(wiring.Component):
                 sends.eq(emits),
                 sent.eq(Mux(updates, write.data, partial)),
                 sent_last.eq(last),
+                sent_lacks.eq(lacks),
                 factor_valid.eq(sends),
-                factor.value.eq(sent + Mux(average, run.pool_offset, 0)),
+                factor.value.eq(sent),
+                factor.scale.eq(scale_read.data),
                 factor.last.eq(sent_last),
             ]
-        scales = average
         if config.residual:
-            scales = average | run.add
             m.d.comb += self.sums.ready.eq(moves & run.add)
             with m.If(moves & run.add):
                 m.d.sync += [
@@ -282,18 +358,19 @@ class PartialStore(wiring.Component):
                     factor.last.eq(self.sums.payload.last),
                 ]
 
-        # A maximum is scaled by 1, and not clipped.
-        half_range = 1 << config.activation_bits - 1
         m.d.comb += [
+            scale_write.en.eq(self.scale.valid),
+            scale_write.addr.eq(Cat(self.scale.columns, self.scale.rows)),
+            scale_write.data.eq(self.scale.scale),
+            scale_read.addr.eq(sent_lacks),
             moves.eq(scaler.i.ready),
             scaler.i.valid.eq(factor_valid),
             scaler.i.payload.eq(factor),
-            scaler.i.payload.scale.eq(Mux(scales, run.pool_scale, 1)),
-            scaler.i.payload.shift.eq(Mux(scales, run.pool_shift, 0)),
+            scaler.i.payload.shift.eq(run.pool_shift),
             scaler.rounding.eq(run.pool_rounding),
-            scaler.low.eq(Mux(scales, run.pool_low, -half_range)),
-            scaler.high.eq(Mux(scales, run.pool_high, half_range - 1)),
-            scaler.origin.eq(Mux(average, run.pool_origin, 0)),
+            scaler.low.eq(run.pool_low),
+            scaler.high.eq(run.pool_high),
+            scaler.origin.eq(run.pool_origin),
         ]
         return m
 
@@ -304,10 +381,10 @@ class Pooler(wiring.Component):
     Partial results of the pooled rows under way lie in a memory, a ring of rows. Each value is
     combined into one window a cycle: read, then combined and written, with forwarding::
 
-        i -> address -> memory -> max, + or overwrite -> memory
-                          |
-                          +-> + origins -> scale, round, clip -> o
-                                    sums ---^
+        i -> address, + origin -> memory -> max, + or overwrite -> memory
+                                    |
+                                    +-> scale, round, clip -> o
+                               sums ---^
 
     A window is sent with its last value, as long as this is the order of the output. The windows
     that are left at the end of an input row, cut by an edge of the map, are sent while the input
@@ -344,11 +421,16 @@ class Pooler(wiring.Component):
         innermost. ``last`` is passed on without pooling, and not looked at otherwise.
     run : ``In(record_layout(RUN))``
         The run: ``out_height``, ``out_width``, ``pool*``, ``add``. Each window holds a place of
-        the map. Constant from ``start`` to the last value.
+        the map. A value and ``pool_origin`` together fit an activation; that and ``pool_shift``
+        are 0 for a maximum. Constant from ``start`` to the last value.
     channels : ``In(16)``
         Channels of this column, constant likewise.
     start : ``In(1)``
         Begin a map. Anything inside is dropped; nothing is accepted in this cycle.
+    scale : ``In(pool_scale_write_layout())``
+        Writes to the table of scales, before or with ``start``: of windows by what they lack, at
+        most 3 rows and 3 columns, if ``pool_scales`` is not 0; else of all windows that of (0, 0),
+        which is 1 for maxima. It is also that of sums.
     sums : ``In(stream.Signature(result_layout(addition_bits(config))))``
         In a run that adds, what is scaled by ``pool_scale`` and so on; ``i`` sends nothing then.
         Only with ``config.residual``.
@@ -360,6 +442,7 @@ class Pooler(wiring.Component):
     run: data.View
     channels: Signal
     start: Signal
+    scale: data.View
     sums: stream.Interface
     o: stream.Interface
 
@@ -371,6 +454,7 @@ class Pooler(wiring.Component):
                 "run": In(record_layout(RUN)),
                 "channels": In(16),
                 "start": In(1),
+                "scale": In(pool_scale_write_layout()),
                 **_sums_port(config),
                 "o": Out(stream.Signature(value_layout(config))),
             }
@@ -389,6 +473,14 @@ class Pooler(wiring.Component):
                 axis.stride.eq(run[f"pool_stride_{name}"]),
                 axis.count.eq(run[f"pooled_{side}"]),
                 axis.pad.eq(run[f"pool_pad_{name}"]),
+            ]
+        m.submodules.cut_x = cut_x = CutAxis()
+        m.submodules.cut_y = cut_y = CutAxis()
+        for cut, name in ((cut_x, "x"), (cut_y, "y")):
+            m.d.comb += [
+                cut.pad.eq(run[f"pool_pad_{name}"]),
+                cut.room.eq(run[f"pool_room_{name}"]),
+                cut.stride.eq(run[f"pool_stride_{name}"]),
             ]
 
         # Place in the map.
@@ -455,8 +547,16 @@ class Pooler(wiring.Component):
             ),
             store.address.eq(at_window + channel),
             store.last.eq(values_left == 1),
+            store.lacks.eq(Mux(run.pool_scales != 0, Cat(cut_x.lacks, cut_y.lacks), 0)),
+            store.scale.eq(self.scale),
+            cut_y.restart.eq(y.restart),
         ]
         with m.If(store.emit & store.ready):
+            m.d.comb += [
+                cut_x.step.eq(final_channel),
+                cut_x.restart.eq(store.last),
+                cut_y.step.eq(store.last),
+            ]
             m.d.sync += values_left.eq(Mux(store.last, row_size, values_left - 1))
         wiring.connect(m, store.o, wiring.flipped(self.o))
         if self.config.residual:
@@ -467,7 +567,7 @@ class Pooler(wiring.Component):
             ]
         with m.FSM(name="phase"):
             with m.State("START"):
-                m.d.comb += [x.restart.eq(1), y.restart.eq(1)]
+                m.d.comb += [x.restart.eq(1), y.restart.eq(1), cut_x.restart.eq(1)]
                 m.d.sync += [multiplier.eq(run.pooled_width), addend.eq(self.channels)]
                 m.next = "PREPARE"
                 with m.If(run.pool == Pool.NONE):
@@ -563,7 +663,10 @@ class Pooler(wiring.Component):
             with m.State("SEND"):
                 m.d.comb += [store.emit.eq(1), store.address.eq(window)]
                 with m.If(store.ready):
-                    m.d.sync += window.eq(window + 1)
+                    m.d.sync += [
+                        window.eq(window + 1),
+                        channel.eq(Mux(final_channel, 0, channel + 1)),
+                    ]
                     with m.If(store.last):
                         m.d.sync += [
                             oldest_row.eq(window + 1),
