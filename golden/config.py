@@ -30,6 +30,8 @@ PRESETS = {
         "pool_depth": 1024,
         "pair_cycles": 4,
         "output_cycles": 4,
+        "map_bits": 10,
+        "count_bits": 14,
     },
 }
 """Sizes for a device, by name: parameters of :class:`Config`, whatever the number of lanes."""
@@ -109,6 +111,10 @@ class Config:
     output_cycles
         Cycles that an output value takes: 1, or 4, with a fourth of the multipliers and a third of
         the logic (six and eight of accumulators above 30 and 46 bits).
+    map_bits
+        Width of a map's height and width, and of its results'; 9 to 12.
+    count_bits
+        Width of a number of words of an activation row; 8 to 20.
     residual, lookup
         Whether the columns can add a stored operand, and look outputs up: 1 or 0. The table of a
         lookup has a word for each activation, of at most 10 bits.
@@ -140,6 +146,8 @@ class Config:
     segments: int = 64
     pair_cycles: int = 1
     output_cycles: int = 1
+    map_bits: int = 12
+    count_bits: int = 20
     residual: int = 1
     lookup: int = 1
 
@@ -166,6 +174,8 @@ class Config:
             "weight_run_bits": (1, 8),
             "code_bits": (4, 15),
             "address_bits": (8, 28),
+            "map_bits": (9, 12),
+            "count_bits": (8, 20),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -246,6 +256,11 @@ class Config:
     def column_bits(self) -> int:
         """Width of a number of channels of a column: 0 to ``channel_depth``."""
         return min(12, self.channel_bits + 1)
+
+    @property
+    def lane_bits(self) -> int:
+        """Width of a number of channels of a lane, which have a group each, or of a column."""
+        return max(self.group_bits, self.column_bits)
 
     @property
     def position_bits(self) -> int:

@@ -136,6 +136,8 @@ def store_input(values: IntArray, segments: Segments, layout: Layout) -> StoredM
             ]
             for mine in columns
         ]
+        for mine in columns:
+            _check_row(values.shape[3] * mine.size, layout.config)
         pitch = max((len(words) for streams in coded for words in streams), default=0)
         addresses.append(
             [
@@ -158,6 +160,8 @@ def store_result(stage: Stage, passes: Sequence[Pass], inputs: int, layout: Layo
     _, height, width = stage.result_shape
     addresses, pitches = [], []
     for part in passes:
+        for column in part.columns:
+            _check_row(width * column.size, layout.config)
         sizes = [
             height * (1 + -(-width * column.size // layout.config.rlc.pairs))
             for column in part.columns
@@ -173,3 +177,13 @@ def store_result(stage: Stage, passes: Sequence[Pass], inputs: int, layout: Layo
         addresses=addresses,
         pitches=pitches,
     )
+
+
+def _check_row(values: int, config: Config) -> None:
+    """Raise if a row of so many values may have more words than its count holds."""
+    words = -(-values // config.rlc.pairs)
+    if words >= 1 << config.count_bits:
+        raise ValueError(
+            f"a row of {values} values may need {words} words and count_bits is "
+            f"{config.count_bits}; raise count_bits"
+        )

@@ -128,6 +128,12 @@ def limits_of(stage: Stage, config: Config) -> Limits:
     FitError
         If not even one fits.
     """
+    size = max(*stage.in_shape[1:], *stage.out_shape[1:])
+    if size >= 1 << config.map_bits:
+        raise FitError(
+            f"layer {stage.name} does not fit: a side of a map is {size} and map_bits is "
+            f"{config.map_bits}; raise map_bits"
+        )
     out_width = stage.out_shape[2]
     rows_needed = _rows_needed(stage)
     depth = config.accumulator_depth

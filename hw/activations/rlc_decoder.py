@@ -96,40 +96,41 @@ class RLCDecoder(wiring.Component):
         fmt = self.config.rlc
         word, item = self.i.payload, self.o.payload
 
-        # State: the pairs of a word that are left, and the place of the next element.
+        # State: the pairs of a word that are left, and where the next element is.
         held = Signal()
         pairs = Signal(fmt.pairs * fmt.pair_bits)
         more = Signal(fmt.pairs)  # bit 0: a used pair follows the present one in this word
         final_word = Signal()
         fill = Signal()  # no pair is left, the rest of the row is zeros
         fresh = Signal(init=1)  # the next word begins a visit
-        first = Signal(16)
-        channels = Signal(16)
-        end = Signal(17)
-        place = Signal(17)  # channel of the next element; ``end`` if it is at the next x
-        steps_left = Signal(12)
+        lane_bits = self.config.lane_bits
+        most = Signal(lane_bits)  # channels of the segment, but one
+        end = Signal(lane_bits + 1)  # the channel behind them
+        left = Signal(signed(lane_bits + 1))  # elements at this x behind the next; -1: it is not
+        steps_left = Signal(self.config.map_bits)
 
-        # Where the present pair lands: at this x, at the next one, or farther.
+        # Where the present pair lands: at this x, at the next one, or farther. Counted by the
+        # elements that are left behind it at this x.
         run = pairs[: fmt.run_bits]
         value = Signal(signed(fmt.value_bits))
         jump = Signal(fmt.run_bits)
-        straight = Signal(18)
-        wrapped = Signal(signed(19))
+        here = Signal(signed(max(lane_bits, fmt.run_bits) + 2))
+        there = Signal(signed(max(lane_bits, fmt.run_bits) + 2))
+        behind = Signal(lane_bits)
         step = Signal()
         past = Signal()
         lands = Signal()
-        landing = Signal(17)
         empty_row = Signal()
         m.d.comb += [
             value.eq(pairs[fmt.run_bits : fmt.pair_bits]),
             jump.eq(Mux(self.send_zeros, 0, run)),
-            straight.eq(place + jump),
-            wrapped.eq(place + jump - channels),
+            here.eq(left - jump),
+            there.eq(here + most + 1),
             empty_row.eq(fill & ~self.send_zeros),
-            step.eq((straight >= end) & ~empty_row),
+            step.eq((here < 0) & ~empty_row),
             past.eq(step & (steps_left == 0)),
-            lands.eq(~past & ~(step & (wrapped >= end))),
-            landing.eq(Mux(step, wrapped, straight)),
+            lands.eq(~past & ~(step & (there < 0))),
+            behind.eq(Mux(here < 0, there, here)),
         ]
 
         # What this cycle does: an item, and whether the pair and the word are used up by it.
@@ -143,7 +144,14 @@ class RLCDecoder(wiring.Component):
         m.d.comb += [
             pair_ends.eq(~self.send_zeros | fill | (run == 0)),
             hit.eq(lands & Mux(self.send_zeros, 1, (value != 0) & ~fill)),
-            row_ends.eq(~self.send_zeros | ((landing + 1 == end) & (steps_left == step))),
+            row_ends.eq(
+                ~self.send_zeros
+                | Mux(
+                    left < 0,
+                    (most == 0) & (steps_left == 1),
+                    (left == 0) & (steps_left == 0),
+                )
+            ),
             final.eq(final_word & ~more[0]),
             fills.eq(lands & pair_ends & final & ~row_ends),
             pair_done.eq(past | (lands & pair_ends & ~fills)),
@@ -157,7 +165,7 @@ class RLCDecoder(wiring.Component):
             m.d.sync += [
                 self.o.valid.eq(held & (hit | (step & ~past) | last)),
                 item.value.eq(Mux(self.send_zeros & (fill | (run != 0)), 0, value)),
-                item.channel.eq(landing),
+                item.channel.eq(end - behind - 1),
                 item.step.eq(step & ~past),
                 item.hit.eq(hit),
                 item.last.eq(last),
@@ -166,16 +174,16 @@ class RLCDecoder(wiring.Component):
         # Move to the next element, pair or word.
         with m.If(held & advance):
             with m.If(lands):
-                m.d.sync += place.eq(landing + 1)
+                m.d.sync += left.eq(behind - 1)
             with m.Elif(~past):
-                m.d.sync += place.eq(first)
+                m.d.sync += left.eq(most)
             with m.If(pair_done):
                 m.d.sync += [pairs.eq(pairs >> fmt.pair_bits), more.eq(more >> 1)]
                 m.d.sync += held.eq(more[0])
             with m.Elif(self.send_zeros):
                 m.d.sync += run.eq(run - 1)
             with m.Else():
-                m.d.sync += run.eq(straight - end)
+                m.d.sync += run.eq(~here)
             with m.If(step & ~past):
                 m.d.sync += steps_left.eq(steps_left - 1)
             with m.If(fills):
@@ -201,12 +209,11 @@ class RLCDecoder(wiring.Component):
                 final_word.eq(word.last),
                 fill.eq(word.empty | ~Cat(*used).any()),
                 fresh.eq(word.last),
-                first.eq(word.first_channel),
-                channels.eq(word.channels),
+                most.eq(word.channels - 1),
                 end.eq(word.first_channel + word.channels),
             ]
             with m.If(fresh):
-                m.d.sync += [place.eq(word.first_channel), steps_left.eq(self.width - 1)]
+                m.d.sync += [left.eq(word.channels - 1), steps_left.eq(self.width - 1)]
 
         # Errors are held until the next start.
         with m.If(self.start):

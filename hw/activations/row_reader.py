@@ -119,6 +119,8 @@ class RowReader(wiring.Component):
         m = Module()
         depth = self.config.segments
         address_bits = self.config.address_bits
+        count_bits = self.config.count_bits
+        channel_bits = self.config.lane_bits
 
         # Segment table; where each segment's input and next row begin; words of its next row.
         place_layout = data.StructLayout({"base": address_bits, "next": address_bits})
@@ -126,7 +128,7 @@ class RowReader(wiring.Component):
             shape=record_layout(RUN_SEGMENT), depth=2 << len(self.segment.index), init=[]
         )
         places: Any = memory.Memory(shape=place_layout, depth=depth, init=[])
-        counts: Any = memory.Memory(shape=20, depth=depth, init=[])
+        counts: Any = memory.Memory(shape=count_bits, depth=depth, init=[])
         m.submodules.table = table
         m.submodules.places = places
         m.submodules.counts = counts
@@ -141,9 +143,11 @@ class RowReader(wiring.Component):
 
         # What is on its way: bursts that the responses answer, visits that the output sends.
         burst_layout = data.StructLayout(
-            {"count": 20, "header": 1, "segment": self.segment.index.shape()}
+            {"count": count_bits, "header": 1, "segment": self.segment.index.shape()}
         )
-        visit_layout = data.StructLayout({"count": 20, "channels": 16, "first_channel": 16})
+        visit_layout = data.StructLayout(
+            {"count": count_bits, "channels": channel_bits, "first_channel": channel_bits}
+        )
         m.submodules.bursts = bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * _VISITS)
         m.submodules.visits = visits = fifo.SyncFIFO(width=visit_layout.size, depth=_WORDS)
         m.submodules.words = words = fifo.SyncFIFO(width=self.config.port_bits, depth=_WORDS)
@@ -160,18 +164,18 @@ class RowReader(wiring.Component):
 
         # Requests: the place in the sequence of visits, and the burst at hand.
         segment = Signal.like(self.segment.index)
-        row = Signal(12)
+        row = Signal(self.config.map_bits)
         inputs = Signal(16)
         headers_only = Signal()  # an input begins: the first header of each segment
-        first_channel = Signal(16)
+        first_channel = Signal(channel_bits)
         base = Signal(address_bits)
         address = Signal(address_bits)
-        left = Signal(21)  # requests of the burst
+        left = Signal(count_bits + 1)  # requests of the burst
         credits = Signal(range(_WORDS + 1), init=_WORDS)
         headers = Signal(range(2 * _VISITS + 1))  # asked for and not yet here
         header_asked, header_here = Signal(), Signal()
         last_row, last_segment = Signal(), Signal()
-        count = Signal(20)
+        count = Signal(count_bits)
         input_base = Signal(address_bits)
         for port in (read_table, read_place, read_count):
             m.d.comb += [port.addr.eq(segment), port.en.eq(0)]
@@ -308,7 +312,7 @@ class RowReader(wiring.Component):
         # segment's count.
         asked = Signal()
         wanted = Signal()  # a response that is of this input
-        taken = Signal(20)
+        taken = Signal(count_bits)
         is_word = Signal()
         m.d.comb += [
             self.response.ready.eq(1),
@@ -334,7 +338,7 @@ class RowReader(wiring.Component):
 
         # Responses of a single segment: `taken` words are left of the row, then comes a header.
         with m.Else():
-            count_here = self.response.payload[:20]
+            count_here = self.response.payload[:count_bits]
             visit_pushed: Any = Signal(visit_layout)
             rows_left = Mux(is_word, row != self.run.height, row + 1 != self.run.height)
             words_left = Mux(is_word, taken != 1, count_here != 0)
@@ -377,7 +381,7 @@ class RowReader(wiring.Component):
             )
 
         # Output: the words of a visit, or one empty item.
-        sent = Signal(20)
+        sent = Signal(count_bits)
         empty = Signal()
         last = Signal()
         word = self.o.payload

@@ -87,9 +87,9 @@ class RowWriter(wiring.Component):
         base = Signal(self.config.address_bits)  # of this input
         header = Signal.like(base)  # of this row
         address = Signal.like(base)  # of the row's next word
-        count = Signal(20)
+        count = Signal(self.config.count_bits)
         inputs = Signal(16)
-        rows = Signal(12)
+        rows = Signal(self.config.map_bits)
         accepted = Signal()
         row_ends = Signal()
         input_ends = Signal()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,17 +20,19 @@ __all__ = ["TokenMaker"]
 
 
 def _position_layout(config: Config) -> data.StructLayout:
-    """State of one dimension: a position and what follows from it."""
+    """State of one dimension: a position and what follows from it.
+
+    ``low`` and ``high`` are the first kernel index that meets an output and the one behind the
+    last, in y times the groups of a kernel row.
+    """
     return data.StructLayout(
         {
-            "place": unsigned(13),  # (input position + pad) // stride
-            "phase": unsigned(8),  # the remainder
-            "groups": unsigned(config.group_bits),  # groups of the phases before this one
+            "phase": unsigned(8),  # (input position + pad) % stride
+            "place": unsigned(config.map_bits),  # the quotient; no further than the last output
+            "groups": unsigned(config.group_bits),  # first one of the phase
             "base": unsigned(config.offset_bits),  # accumulators before this place
-            "low": unsigned(13),  # first kernel index that meets an output
-            "high": unsigned(13),  # last one
-            "low_groups": unsigned(config.group_bits),  # y: groups before row ``low``
-            "high_groups": unsigned(config.group_bits),  # y: groups up to row ``high``
+            "low": unsigned(config.group_bits),
+            "high": unsigned(config.group_bits),
         }
     )
 
@@ -107,6 +109,7 @@ class TokenMaker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         run = self.run
+        map_bits = self.config.map_bits
         layout = _position_layout(self.config)
 
         # Positions: of this row, of the first position in a row, of the activation at hand.
@@ -117,10 +120,11 @@ class TokenMaker(wiring.Component):
         x_first: Any = Signal(layout)
         x_from: Any = Signal(layout)
         phase_row = Signal(self.config.group_bits)  # groups of stride_x phases
+        y_count = Signal(map_bits + 1)  # kernel rows that meet an output
         fresh = Signal()  # the next item is the first of a visit
         preparing = Signal()
         m.d.comb += x_from.eq(Mux(preparing | fresh, x_first, x))
-        self._advance(m, y, y_next, y=True, groups=phase_row)
+        y_grows, y_shrinks = self._advance(m, y, y_next, y=True, groups=phase_row)
         self._advance(m, x_from, x_next, y=False, groups=run.phase_groups)
 
         # First stage: an item or a marker. Second: its groups, and how often they repeat.
@@ -129,12 +133,12 @@ class TokenMaker(wiring.Component):
         s1_free = Signal()
         token: Any = Signal(token_layout(self.config))  # lo, hi without the channel's groups
         channel_groups = Signal(self.config.group_bits)
-        repeats = Signal(12)
+        repeats = Signal.like(y_count)
         s2_free = Signal()
         o_free = Signal()
         row_low = Signal(self.config.group_bits)
         row_high = Signal.like(row_low)
-        row_count = Signal(signed(14))
+        row_count = Signal.like(y_count)
         m.d.comb += [
             o_free.eq(~self.o.valid | self.o.ready),
             s2_free.eq((repeats == 0) | (o_free & (repeats == 1))),
@@ -142,17 +146,17 @@ class TokenMaker(wiring.Component):
         ]
 
         whole = Signal()
-        m.d.comb += whole.eq((x.low == 0) & (x.high + 1 == run.kernel_width))
+        m.d.comb += whole.eq((x.low == 0) & (x.high == run.kernel_width))
         with m.If(s2_free):
-            met = (x.low <= x.high) & (row_count > 0)
+            met = (x.low != x.high) & (row_count != 0)
             m.d.sync += [
                 repeats.eq(Mux(s1.marker | whole, 1, row_count)),
                 token.marker.eq(s1.marker),
                 token.open.eq(s1.open),
                 token.value.eq(s1_item.value),
                 token.base.eq(y.base + x.base),
-                token.lo.eq(row_low + x.groups + Mux(whole, 0, x.low)),
-                token.hi.eq(Mux(whole, row_high, row_low + x.high + 1) + x.groups),
+                token.lo.eq(row_low + x.groups + x.low),
+                token.hi.eq(Mux(whole, row_high, row_low + x.high) + x.groups),
                 channel_groups.eq(s1_item.channel * run.channel_groups),
             ]
             with m.If(~s1.valid | ~(s1.marker | met)):
@@ -184,27 +188,37 @@ class TokenMaker(wiring.Component):
             self.blocked.eq(self.o.valid & ~self.o.ready),
         ]
 
-        # Sequence of rows. Output row n opens when opens_in <= 0, completes when completes_in <= 0.
+        # Sequence of rows. Output row n opens when opens_in <= 0, completes when completes_in <= 1.
         inputs = Signal(16)
         map_base = Signal(self.config.offset_bits)
-        row = Signal(12)
+        row = Signal(map_bits)
         segment = Signal(range(self.config.segments + 1))
-        left_x, left_y, left_stride = Signal(8), Signal(8), Signal(8)
-        opened, completed = Signal(12), Signal(12)
-        opens_in, completes_in = Signal(signed(18)), Signal(signed(18))
+        walked = Signal(8)  # of the phases of a row, then of the padding
+        walks_padding = Signal()
+        opened, completed = Signal(map_bits), Signal(map_bits)
+        opens_in, completes_in = Signal(signed(map_bits + 2)), Signal(signed(map_bits + 2))
+        y_step = Signal()
         last_row = Signal()
         opens, completes = Signal(), Signal()
-        m.d.comb += last_row.eq(row + 1 == run.height)
+        # Rows and inputs are steady for some cycles before it is asked for the last one.
+        last_input, last_segment = Signal(), Signal()
+        m.d.sync += [
+            last_row.eq(row + 1 == run.height),
+            last_input.eq(inputs + 1 == run.maps),
+        ]
 
         with m.If(s1_free):
             m.d.sync += [s1.valid.eq(0), s1.marker.eq(0), s1.open.eq(0)]
-        with m.If(opens):
-            m.d.sync += [opened.eq(opened + 1), opens_in.eq(opens_in + run.stride_y)]
-        with m.If(completes):
-            m.d.sync += [
-                completed.eq(completed + 1),
-                completes_in.eq(completes_in + run.stride_y),
-            ]
+        for happens, count, wait in (
+            (opens, opened, opens_in),
+            (completes, completed, completes_in),
+        ):
+            with m.If(happens):
+                m.d.sync += count.eq(count + 1)
+            with m.If(happens | y_step):
+                m.d.sync += wait.eq(wait + Mux(happens, Cat(run.stride_y, Const(0, 1)), -1))
+        with m.If(y_step):
+            m.d.sync += [y.eq(y_next), y_count.eq(y_count + y_grows - y_shrinks)]
         with m.If(opens | completes):
             m.d.sync += [s1.valid.eq(1), s1.marker.eq(1), s1.open.eq(opens)]
 
@@ -216,43 +230,45 @@ class TokenMaker(wiring.Component):
             with m.State("INPUT"):
                 m.d.sync += [
                     x_first.eq(0),
+                    x_first.high.eq(1),
                     y.eq(0),
+                    y.groups.eq(run.group_base),
                     y.base.eq(map_base),
-                    y.high_groups.eq(run.kernel_width),
+                    y.high.eq(run.kernel_width),
+                    y_count.eq(1),
                     phase_row.eq(0),
-                    left_x.eq(run.pad_x),
-                    left_y.eq(run.pad_y),
-                    left_stride.eq(run.stride_x),
+                    walked.eq(0),
+                    walks_padding.eq(0),
                     row.eq(0),
                     opened.eq(0),
                     completed.eq(0),
-                    opens_in.eq(-run.pad_y),
-                    completes_in.eq(run.extent_y - 1 - run.pad_y),
+                    opens_in.eq(0),
+                    completes_in.eq(run.extent_y),
                 ]
                 m.next = "PAD"
 
             with m.State("PAD"):
                 # Walk over the padding, which divides it by the stride.
                 m.d.comb += preparing.eq(1)
-                with m.If(left_stride != 0):
-                    m.d.sync += [
-                        left_stride.eq(left_stride - 1),
-                        phase_row.eq(phase_row + run.phase_groups),
-                    ]
-                with m.Else():
-                    with m.If(left_x != 0):
-                        m.d.sync += [left_x.eq(left_x - 1), x_first.eq(x_next)]
-                    with m.If(left_y != 0):
-                        m.d.sync += [left_y.eq(left_y - 1), y.eq(y_next)]
-                    with m.If((left_x == 0) & (left_y == 0)):
+                m.d.sync += walked.eq(walked + 1)
+                with m.If(walks_padding):
+                    with m.If(walked < run.pad_x):
+                        m.d.sync += x_first.eq(x_next)
+                    m.d.comb += y_step.eq(walked < run.pad_y)
+                    with m.If((walked >= run.pad_x) & ~y_step):
                         m.next = "ROW"
+                with m.Else():
+                    m.d.sync += phase_row.eq(phase_row + run.phase_groups)
+                    with m.If(walked + 1 == run.stride_x):
+                        m.d.sync += [walked.eq(0), walks_padding.eq(1)]
 
             with m.State("ROW"):
                 m.d.sync += [
-                    row_low.eq(run.group_base + y.groups + y.low_groups),
-                    row_high.eq(run.group_base + y.groups + y.high_groups),
-                    row_count.eq(y.high - y.low + 1),
+                    row_low.eq(y.groups + y.low),
+                    row_high.eq(y.groups + y.high),
+                    row_count.eq(y_count),
                     segment.eq(0),
+                    last_segment.eq(self.segments == 1),
                     fresh.eq(1),
                 ]
                 m.next = "OPEN"
@@ -275,22 +291,21 @@ class TokenMaker(wiring.Component):
                         fresh.eq(self.i.payload.last),
                     ]
                     with m.If(self.i.payload.last):
-                        m.d.sync += segment.eq(segment + 1)
-                        with m.If(segment + 1 == self.segments):
+                        m.d.sync += [
+                            segment.eq(segment + 1),
+                            last_segment.eq(segment + 2 == self.segments),
+                        ]
+                        with m.If(last_segment):
                             m.next = "COMPLETE"
 
             with m.State("COMPLETE"), m.If(s1_free):
-                with m.If((completed != run.out_height) & (last_row | (completes_in <= 0))):
+                with m.If((completed != run.out_height) & (last_row | (completes_in <= 1))):
                     m.d.comb += [opens.eq(opened == completed), completes.eq(opened != completed)]
                 with m.Elif(~last_row):
-                    m.d.sync += [
-                        y.eq(y_next),
-                        row.eq(row + 1),
-                        opens_in.eq(opens_in - 1),
-                        completes_in.eq(completes_in - 1),
-                    ]
+                    m.d.comb += y_step.eq(1)
+                    m.d.sync += row.eq(row + 1)
                     m.next = "ROW"
-                with m.Elif(inputs + 1 != run.maps):
+                with m.Elif(~last_input):
                     m.d.sync += [inputs.eq(inputs + 1), map_base.eq(map_base + run.map_size)]
                     m.next = "INPUT"
                 with m.Else():
@@ -302,25 +317,37 @@ class TokenMaker(wiring.Component):
 
         return m
 
-    def _advance(self, m: Module, now: Any, after: Any, *, y: bool, groups: Any) -> None:
-        """Set ``after`` to one input position beyond ``now`` in one dimension."""
+    def _advance(
+        self, m: Module, now: Any, after: Any, *, y: bool, groups: Any
+    ) -> tuple[Signal, Signal]:
+        """Set ``after`` to one input position beyond ``now`` in one dimension.
+
+        Returns whether a kernel index more meets an output, and whether the first one ceases to.
+        """
         run = self.run
         stride = run.stride_y if y else run.stride_x
         outputs = run.out_height if y else run.out_width
-        kernel = run.kernel_height if y else run.kernel_width
-        m.d.comb += after.eq(now)
-        with m.If(now.phase + 1 == stride):
+        all_groups = run.phase_groups if y else run.kernel_width
+        by = run.kernel_width if y else 1
+        grows, shrinks, next_place = Signal(), Signal(), Signal()
+        m.d.comb += [
+            after.eq(now),
+            next_place.eq(now.phase + 1 == stride),
+            grows.eq(next_place & (now.high != all_groups)),
+            shrinks.eq(next_place & (now.place + 1 == outputs) & (now.low != now.high)),
+        ]
+        with m.If(next_place):
             m.d.comb += [
-                after.place.eq(now.place + 1),
                 after.phase.eq(0),
-                after.groups.eq(0),
+                after.groups.eq(run.group_base if y else 0),
                 after.base.eq(now.base + (run.row_size if y else run.channels)),
             ]
-            with m.If(now.place + 1 >= outputs):
-                m.d.comb += after.low.eq(now.low + 1)
-                m.d.comb += after.low_groups.eq(now.low_groups + run.kernel_width)
-            with m.If(now.high + 1 < kernel):
-                m.d.comb += after.high.eq(now.high + 1)
-                m.d.comb += after.high_groups.eq(now.high_groups + run.kernel_width)
+            with m.If(now.place + 1 != outputs):
+                m.d.comb += after.place.eq(now.place + 1)
         with m.Else():
             m.d.comb += [after.phase.eq(now.phase + 1), after.groups.eq(now.groups + groups)]
+        with m.If(grows):
+            m.d.comb += after.high.eq(now.high + by)
+        with m.If(shrinks):
+            m.d.comb += after.low.eq(now.low + by)
+        return grows, shrinks
