@@ -15,10 +15,18 @@ import numpy.typing as npt
 from thresher.golden.descriptors import Rounding
 from thresher.golden.requantise import requantise
 
-__all__ = ["MOST_LACKING", "average_pool", "divisors", "lacking", "max_pool"]
+__all__ = [
+    "MOST_LACKING",
+    "average_pool",
+    "counted_places",
+    "divisors",
+    "lacking",
+    "max_pool",
+]
 
 Int64Array = npt.NDArray[np.int64]
 Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
 
 MOST_LACKING = 3
 """Rows, and positions, that a window whose scale depends on them may lack."""
@@ -129,14 +137,27 @@ def lacking(length: int, kernel: int, stride: int, pad: int, count: int) -> Int6
     return np.asarray(np.maximum(0, -first) + np.maximum(0, first + kernel - length))
 
 
+def counted_places(
+    shape: Pair, kernel: Pair, stride: Pair, padding: Sides, uncounted: Sides
+) -> tuple[Int64Array, Int64Array]:
+    """Return how many rows each row of windows, and how many columns each column, divides by.
+
+    Parameters are those of :func:`divisors`.
+    """
+    sides = []
+    for axis in (0, 1):
+        size, before, after = kernel[axis], padding[axis], padding[axis + 2]
+        count = (shape[axis] + before + after - size) // stride[axis] + 1
+        first = np.arange(count) * stride[axis] - before
+        end = np.minimum(first + size, shape[axis] + after - uncounted[axis + 2])
+        sides.append(np.asarray(end - np.maximum(first, uncounted[axis] - before)))
+    return sides[0], sides[1]
+
+
 def divisors(
-    shape: Pair,
-    kernel: Pair,
-    stride: Pair,
-    padding: tuple[int, int, int, int],
-    counted: tuple[int, int, int, int],
+    shape: Pair, kernel: Pair, stride: Pair, padding: Sides, uncounted: Sides
 ) -> tuple[list[int], list[int]]:
-    """Return by what a mean divides: the rows, and positions, of a window that lacks 0, 1, ...
+    """Return by what a mean divides: the rows, and columns, of a window that lacks 0, 1, ...
 
     Parameters
     ----------
@@ -146,8 +167,8 @@ def divisors(
         Of the windows, (y, x).
     padding
         Places around the map that windows reach over: (top, left, bottom, right).
-    counted
-        Those of them that count as zeros; the others do not count.
+    uncounted
+        The outer ones of them, which do not count; the others count as zeros.
 
     Raises
     ------
@@ -157,17 +178,13 @@ def divisors(
 
     Examples
     --------
-    >>> divisors((4, 5), (3, 3), (1, 2), (1, 1, 1, 1), (0, 0, 0, 0))
+    >>> divisors((4, 5), (3, 3), (1, 2), (1, 1, 1, 1), (1, 1, 1, 1))
     ([3, 2], [3, 2])
     """
-    sides = []
-    for axis in (0, 1):
-        size, before, after = kernel[axis], padding[axis], padding[axis + 2]
-        count = (shape[axis] + before + after - size) // stride[axis] + 1
-        first = np.arange(count) * stride[axis] - before
-        end = np.minimum(first + size, shape[axis] + counted[axis + 2])
-        places = end - np.maximum(first, -counted[axis])
-        sides.append((places, lacking(shape[axis], size, stride[axis], before, count)))
+    sides = [
+        (places, lacking(shape[axis], kernel[axis], stride[axis], padding[axis], places.size))
+        for axis, places in enumerate(counted_places(shape, kernel, stride, padding, uncounted))
+    ]
     if all(np.all(places == size) for size, (places, _) in zip(kernel, sides, strict=True)):
         return [kernel[0]], [kernel[1]]
     found = []

@@ -413,7 +413,7 @@ def _pool(
 def _with_cut_scales(layer: AveragePool, shape: Shape) -> AveragePool:
     """Let the windows divide by the number of places inside."""
     rows, columns = divisors(
-        (shape[1], shape[2]), layer.kernel, layer.stride, layer.padding, (0, 0, 0, 0)
+        (shape[1], shape[2]), layer.kernel, layer.stride, layer.padding, layer.padding
     )
     scales = tuple(
         tuple((1 << layer.shift) // (height * width) for width in columns) for height in rows

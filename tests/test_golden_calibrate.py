@@ -68,6 +68,14 @@ def random_graph(rng: np.random.Generator, **more: Any) -> DenseNetwork:
         DenseLayer(name="both", kind="concat", inputs=("sum", "swish")),
         DenseLayer(name="shuffled", kind="channel_shuffle", order=tuple(range(15, -1, -2))),
         conv("c2", 5, 8, 3, 3, stride=(2, 2)),
+        DenseLayer(
+            name="cut",
+            kind="average_pool",
+            kernel=(3, 3),
+            stride=(1, 1),
+            padding=(1, 1, 1, 1),
+            uncounted=(1, 1, 1, 1),
+        ),
         DenseLayer(name="p2", kind="average_pool", kernel=(2, 2), stride=(1, 1)),
         DenseLayer(name="flat", kind="flatten"),
         weighted("f1", "linear", 7, 5 * 5 * 1),
@@ -123,7 +131,11 @@ def in_onnx(network: DenseNetwork) -> bytes:  # noqa: PLR0912  # one a kind
                 nodes.append(helper.make_node("MaxPool", names, [layer.name], **window))
             case "average_pool":
                 node = helper.make_node(
-                    "AveragePool", names, [layer.name], count_include_pad=1, **window
+                    "AveragePool",
+                    names,
+                    [layer.name],
+                    count_include_pad=int(not any(layer.uncounted)),
+                    **window,
                 )
                 nodes.append(node)
             case "flatten":

@@ -135,6 +135,29 @@ def test_a_wrong_field_is_refused(changes: dict[str, Any], message: str) -> None
     assert "name" in changes or "'conv'" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (((9,),) * 4, r"cut_scales must be up to 3 x 2 scales of up to 31 bits, not \(\(9,\),"),
+        (((9, 9), (9,)), "cut_scales must be up to"),
+        (((9, -1),), "cut_scales must be up to"),
+        (((7, 9),), "cut_scales must begin with scale, 9, not 7"),
+        (((9,),), "a window has 1 columns outside of the map, and cut_scales are for less than 1"),
+    ],
+)
+def test_wrong_scales_of_cut_windows_are_refused(table: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AveragePool(
+            name="mean",
+            kernel=(3, 2),
+            stride=(1, 1),
+            padding=(0, 1, 0, 0),
+            scale=9,
+            shift=3,
+            cut_scales=table,
+        ).output_shape((1, 8, 8))
+
+
 @pytest.mark.parametrize("around", [4, 5, 9])
 def test_padding_may_fill_a_dilated_kernel_and_more(around: int) -> None:
     layer = convolution(padding=(around, 4, 4, 4), dilation=(2, 2))

@@ -206,7 +206,7 @@ def test_means_of_windows_that_the_edges_cut_equal_golden(
     kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> None:
     rng = np.random.default_rng(20261125)
-    rows, columns = divisors((7, 9), kernel, stride, padding, (0, 0, 0, 0))
+    rows, columns = divisors((7, 9), kernel, stride, padding, padding)
     scales = tuple(tuple((1 << 30) // (y * x) for x in columns) for y in rows)
     means = [
         AveragePool(

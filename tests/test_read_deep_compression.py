@@ -177,7 +177,6 @@ PROTOTXT_MISTAKES = [
     ("num_output: 8", "num_output: 0", "'c1' .*: its num_output is 0; give a positive number"),
     ("stride: 2 pad: 1", "stride: 2 pad: one", "'c1' .*: its pad is 'one'"),
     ("stride: 2 pad: 1", "strides: 2", "'c1' .*: its field strides is not known"),
-    ("pool: MAX", "pool: AVE", "'p1' .*: a mean of windows that reach over the edge"),
     ('"both" type', '"c1" type', "'c1' .*: another layer has its name"),
     ("kernel_h: 1", "kernel_h: 7", "'left' .*: the input .* is smaller than its window"),
     ('input: "data"', 'inputs: "data"', "'c1' .*: no layer before it gives 'data'"),
@@ -197,6 +196,27 @@ def test_a_description_with_a_mistake_names_it(
     path = write(tmp_path, net, PROTOTXT.replace(old, new, 1))
     with pytest.raises(ReadError, match=message):
         read_model(path, Calibration(samples=np.ones((1, 3, 13, 12))))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (4, 3, 1), (5, 3, 2)]
+)
+def test_means_divide_as_in_caffe(kernel: int, stride: int, pad: int, tmp_path: Path) -> None:
+    net = coded(random_weights(np.random.default_rng(SEED)))
+    window = f"pool: AVE kernel_size: {kernel} stride: {stride} pad: {pad}"
+    path = write(tmp_path, net, PROTOTXT.replace("pool: MAX kernel_size: 3 stride: 2", window))
+    samples = np.random.default_rng(SEED).normal(size=(2, 3, 13, 12))
+    values = dict(read_net_dense(path).values(samples))
+    maps, means = values["c1"], values["p1"]
+    height, width = maps.shape[2:]
+    for y, x in np.ndindex(means.shape[2:]):
+        top, left = y * stride - pad, x * stride - pad
+        rows = min(top + kernel, height + pad) - top  # padding counts, what is beyond does not
+        columns = min(left + kernel, width + pad) - left
+        window_values = maps[:, :, max(0, top) : top + kernel, max(0, left) : left + kernel]
+        expected = window_values.sum(axis=(2, 3)) / (rows * columns)
+        np.testing.assert_allclose(means[:, :, y, x], expected)
+    assert read_model(path, Calibration(samples=samples)).layer("p1").cut_scales  # type: ignore[attr-defined]
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -177,6 +177,12 @@ def test_additions_equal_the_reference(tmp_path: Path, dtype: str) -> None:
         ("AVERAGE_POOL_2D", (8, 6), (3, 4), {"FusedActivationFunction": 1}),
         ("AVERAGE_POOL_2D", (25, 5), (25, 5), {"StrideH": 25, "StrideW": 5}),
         ("AVERAGE_POOL_2D", (7, 7), (7, 7), {}),
+        ("AVERAGE_POOL_2D", (7, 8), (3, 3), {"Padding": SAME}),
+        ("AVERAGE_POOL_2D", (7, 8), (3, 3), {"Padding": SAME, "StrideH": 2, "StrideW": 2}),
+        ("AVERAGE_POOL_2D", (5, 7), (2, 2), {"Padding": SAME, "StrideH": 2, "StrideW": 2}),
+        ("AVERAGE_POOL_2D", (6, 9), (1, 4), {"Padding": SAME, "FusedActivationFunction": 1}),
+        ("AVERAGE_POOL_2D", (9, 8), (7, 6), {"Padding": SAME, "StrideW": 3}),
+        ("AVERAGE_POOL_2D", (1, 2), (3, 3), {"Padding": SAME}),
     ],
 )
 def test_pools_equal_the_reference(
@@ -591,7 +597,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     middle = activations(model, shape)
     model.node("MUL", [source, model.constant(3, "INT8", scale=0.1)], [middle])
     wrong = activations(model, (1, 4, 4, shape[3]))
-    pool = {"Padding": SAME, "StrideH": 1, "StrideW": 1, "FilterHeight": 3, "FilterWidth": 3}
+    pool = {"Padding": SAME, "StrideH": 1, "StrideW": 1, "FilterHeight": 9, "FilterWidth": 3}
     model.node("AVERAGE_POOL_2D", [middle], [wrong], **pool)
     model.node("RFFT2D", [wrong], [activations(model, (1, 4, 4, 6))])
     found = problems_of(model, tmp_path / "m.tflite")

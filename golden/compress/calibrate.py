@@ -24,6 +24,7 @@ from thresher.golden.compress.quantise import (
     quantise_channels,
     quantise_codebook,
     quantise_factor,
+    quantise_mean,
 )
 from thresher.golden.compress.share import share
 from thresher.golden.densities import with_densities
@@ -40,6 +41,7 @@ from thresher.golden.network import (
     Lookup,
     MaxPool,
     Range,
+    Shape,
 )
 
 __all__ = ["SIGNED", "SIGNED_TOP", "UNSIGNED", "calibrate", "quantise", "quantise_input"]
@@ -134,7 +136,12 @@ def calibrate(
     weights = {**weights, **rescaled}
     steps, never_negative = _steps(dense, samples, weights, percentile)
     low_high = dense.input_range or (UNSIGNED if never_negative["input"] else SIGNED)
-    making = _Making(steps=steps, never_negative=never_negative, ranges={"input": low_high})
+    making = _Making(
+        steps=steps,
+        never_negative=never_negative,
+        ranges={"input": low_high},
+        shapes=dense.shapes(),
+    )
     for layer in dense.layers:
         try:
             making.add(layer, weights.get(layer.name))
@@ -283,6 +290,7 @@ class _Making:
     steps: Mapping[str, float]
     never_negative: Mapping[str, bool]
     ranges: dict[str, Range]
+    shapes: Mapping[str, Shape]
     layers: list[Layer] = field(default_factory=list)
 
     def add(self, layer: DenseLayer, weights: IntegerWeights | None) -> None:
@@ -318,11 +326,9 @@ class _Making:
         if layer.kind == "max_pool":
             return MaxPool(**common)  # type: ignore[arg-type]  # values of many types
         factor = self.steps[layer.inputs[0]] / self.steps[layer.name]
-        scale, shift = quantise_factor(factor / (layer.kernel[0] * layer.kernel[1]))
         return AveragePool(
             **common,  # type: ignore[arg-type]  # values of many types
-            scale=scale,
-            shift=shift,
+            **quantise_mean(factor, layer.divisors(self.shapes[layer.inputs[0]])),
             clip=self._clip(layer),
         )
 

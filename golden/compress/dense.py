@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from thresher.golden.compress.functions import apply
 from thresher.golden.errors import ThresherError
+from thresher.golden.pooling import counted_places, divisors
 
 __all__ = [
     "KINDS",
@@ -61,7 +62,7 @@ class DenseLayer:
         Unique in its network, and not ``"input"``.
     kind
         ``convolution``, ``linear`` (on a map flattened in (channel, row, column) order),
-        ``max_pool`` (padded positions are ignored), ``average_pool`` (they count as zeros),
+        ``max_pool`` (padded positions are ignored), ``average_pool`` (they are zeros),
         ``flatten``, ``add`` (of two maps), ``concat`` (of channels), ``channel_shuffle``,
         ``unary``.
     inputs
@@ -76,6 +77,9 @@ class DenseLayer:
     kernel, stride, padding, dilation, groups
         (y, x) each, paddings (top, left, bottom, right). A convolution's kernel is that of its
         weights. A size that is rounded up is a larger bottom or right padding.
+    uncounted
+        Of an average_pool: the outer part of its padding, (top, left, bottom, right), that its
+        windows do not count; by what is left of a window its sum is divided.
     order
         Of a channel_shuffle: output channel k is input channel ``order[k]``.
     function, parameters
@@ -91,6 +95,7 @@ class DenseLayer:
     kernel: Pair = (1, 1)
     stride: Pair = (1, 1)
     padding: Padding = (0, 0, 0, 0)
+    uncounted: Padding = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
     order: tuple[int, ...] = ()
@@ -183,6 +188,21 @@ class DenseLayer:
             y = y + self.bias.astype(x.dtype, copy=False)[:, None, None]
         return y if self.clip == UNBOUNDED else np.clip(y, *self.clip)
 
+    def divisors(self, shape: Shape) -> tuple[list[int], list[int]]:
+        """Return by what an average_pool divides: :func:`thresher.golden.pooling.divisors`.
+
+        Raises
+        ------
+        DenseError
+            If too much of a window lies outside of the map.
+        """
+        if any(part > whole for part, whole in zip(self.uncounted, self.padding, strict=True)):
+            raise self.error(f"uncounted must be a part of padding, not {self.uncounted}")
+        try:
+            return divisors(shape[1:], self.kernel, self.stride, self.padding, self.uncounted)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
     def _window_shape(self, shape: Shape) -> Shape:
         channels, height, width = shape
         if self.kind == "convolution":
@@ -193,6 +213,8 @@ class DenseLayer:
         padded = height + self.padding[0] + self.padding[2], width + sum(self.padding[1::2])
         if padded[0] < extent[0] or padded[1] < extent[1]:
             raise self.error(f"the input {shape} is smaller than its window")
+        if any(self.uncounted):
+            self.divisors(shape)
         counts = [(p - e) // s + 1 for p, e, s in zip(padded, extent, self.stride, strict=True)]
         return channels, counts[0], counts[1]
 
@@ -242,7 +264,10 @@ class DenseLayer:
             assert pooled is not None
             return pooled
         total = sum(view for _, _, view in self._taps(x, 0.0))
-        return cast(FloatArray, total) / np.asarray(self.kernel[0] * self.kernel[1], x.dtype)
+        rows, columns = counted_places(
+            (x.shape[2], x.shape[3]), self.kernel, self.stride, self.padding, self.uncounted
+        )
+        return cast(FloatArray, total) / np.outer(rows, columns).astype(x.dtype)
 
     def _convolve(self, x: FloatArray) -> FloatArray:
         assert self.weight is not None

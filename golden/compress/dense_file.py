@@ -64,7 +64,7 @@ _FIELDS: dict[str, set[str]] = {
     "convolution": {"clip", "stride", "padding", "dilation", "groups"},
     "linear": {"clip"},
     "max_pool": {"kernel", "stride", "padding"},
-    "average_pool": {"kernel", "stride", "padding"},
+    "average_pool": {"kernel", "stride", "padding", "uncounted"},
     "flatten": set(),
     "add": {"clip"},
     "concat": set(),
@@ -224,6 +224,9 @@ def _make_layer(
         kernel=cast(Pair, kernel),
         stride=cast(Pair, _integers(where, "stride", stride, 2, 1)),
         padding=cast(Padding, _integers(where, "padding", said.get("padding", (0, 0, 0, 0)), 4, 0)),
+        uncounted=cast(
+            Padding, _integers(where, "uncounted", said.get("uncounted", (0, 0, 0, 0)), 4, 0)
+        ),
         dilation=cast(Pair, _integers(where, "dilation", said.get("dilation", (1, 1)), 2, 1)),
         groups=_integers(where, "groups", (said.get("groups", 1),), 1, 1)[0],
         order=_integers(where, "order", order, len(order) if isinstance(order, list) else 0),

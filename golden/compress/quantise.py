@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ __all__ = [
     "quantise_channels",
     "quantise_codebook",
     "quantise_factor",
+    "quantise_mean",
 ]
 
 SCALE_BITS = 16  # significant bits of a multiplier: an error of 2^-17 moves no 9-bit output
@@ -213,3 +215,41 @@ def activation_step(values: npt.ArrayLike, top: int, percentile: float = 100.0) 
     if not magnitudes.size:
         return 1.0
     return float(np.percentile(magnitudes, percentile)) / top
+
+
+def quantise_mean(
+    factor: float, divisors: tuple[list[int], list[int]], bits: int = SCALE_BITS
+) -> dict[str, Any]:
+    """Return ``scale``, ``shift`` and ``cut_scales`` of means times a factor.
+
+    Parameters
+    ----------
+    factor, bits
+        As of :func:`quantise_factor`; each scale has so many significant bits, or the sum of all
+        31.
+    divisors
+        Rows and columns of windows by what they lack, of :func:`thresher.golden.pooling.divisors`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`quantise_factor`.
+
+    Examples
+    --------
+    >>> quantise_mean(1.0, ([2], [2]), 8)
+    {'scale': 128, 'shift': 9, 'cut_scales': None}
+    >>> quantise_mean(1.0, ([2, 1], [2]), 8)
+    {'scale': 128, 'shift': 9, 'cut_scales': ((128,), (256,))}
+    """
+    rows, columns = divisors
+    least, most = min(rows) * min(columns), max(rows) * max(columns)
+    _, shift = quantise_factor(factor / least, min(31, bits + (most // least).bit_length() - 1))
+    table = tuple(
+        tuple(round(math.ldexp(factor / (height * width), shift)) for width in columns)
+        for height in rows
+    )
+    if len(rows) == len(columns) == 1:
+        scale, shift = quantise_factor(factor / least, bits)
+        return {"scale": scale, "shift": shift, "cut_scales": None}
+    return {"scale": table[0][0], "shift": shift, "cut_scales": table}

@@ -295,12 +295,8 @@ def _pooling(name: str, inputs: tuple[str, ...], own: Message, shape: Shape) -> 
         if pad[axis] and (count - 1) * stride[axis] >= size + pad[axis]:
             count -= 1  # a window beyond the map and its padding
         over.append((count - 1) * stride[axis] - room)
-    if kind == "average_pool" and max(over) > 0:
-        raise _Refusal(
-            "a mean of windows that reach over the edge has another divisor there",
-            "use a size that the stride divides, or round_mode: FLOOR",
-        )
     bottom, right = (max(0, pad[axis] + over[axis]) for axis in (0, 1))
+    beyond = max(0, over[0]), max(0, over[1])
     return DenseLayer(
         name=name,
         kind=kind,
@@ -308,6 +304,7 @@ def _pooling(name: str, inputs: tuple[str, ...], own: Message, shape: Shape) -> 
         kernel=kernel,
         stride=stride,
         padding=(*pad, bottom, right),
+        uncounted=(0, 0, *beyond) if kind == "average_pool" else (0, 0, 0, 0),
     )
 
 

@@ -147,7 +147,13 @@ class DenseLayers(Maps):
                 return self.add_dense(_dense(name=name, kind="add", inputs=value.layers, clip=clip))
             case Mean():
                 layer = self.add_dense(
-                    _dense(name=name, kind="average_pool", inputs=(value.layer,), **value.windows)
+                    _dense(
+                        name=name,
+                        kind="average_pool",
+                        inputs=(value.layer,),
+                        uncounted=value.uncounted,
+                        **value.windows,
+                    )
                 )
                 return self._limited(layer, clip)
         raise TypeError(f"no dense layer for {type(value).__name__}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.compress.quantise import quantise_factor
+from thresher.golden.compress.quantise import quantise_factor, quantise_mean
 from thresher.golden.descriptors import Rounding
 from thresher.golden.network import (
     Add,
@@ -22,6 +22,7 @@ from thresher.golden.network import (
     Range,
     WeightedLayer,
 )
+from thresher.golden.pooling import divisors
 from thresher.golden.read.onnx_maps import Maps, rescaled
 from thresher.golden.read.onnx_values import (
     Floats,
@@ -290,16 +291,17 @@ class Layers(Maps):
         )
 
     def _mean(self, value: Mean, target: Target, clip: Range) -> Layer:
-        count = int(np.prod(value.windows["kernel"]))
-        scale, shift = _factor(value.scale / target.scale / count)
+        shape = self.shapes[value.layer][1:]
+        divided = _checked(lambda: divisors(shape, **value.windows, uncounted=value.uncounted))
+        factor = value.scale / target.scale
+        _factor(factor / (divided[0][0] * divided[1][0]))
         name = self.unique(value.name)
         pool = _checked(
             lambda: AveragePool(
                 name=name,
                 inputs=(value.layer,),
-                scale=scale,
-                shift=shift,
                 rounding=_ROUNDING,
+                **quantise_mean(factor, divided, _BITS),
                 **value.windows,
             )
         )

@@ -40,7 +40,7 @@ from thresher.golden.read.onnx_values import (
     is_whole,
     per_channel,
 )
-from thresher.golden.read.onnx_windows import Windows, windows
+from thresher.golden.read.onnx_windows import Padding, Windows, windows
 from thresher.golden.read.problems import Problems
 
 __all__ = [
@@ -565,21 +565,22 @@ class Operations:
         counts_padding = bool(node.attributes.get("count_include_pad", 0))
 
         def find(height: int, width: int) -> Windows:
-            spec = windows(node, (height, width))
-            if any(spec.overhang) or (any(spec.padding) and not counts_padding):
-                raise Refusal(
-                    "its windows at the edge divide by fewer values",
-                    "set count_include_pad, without ceil_mode, or choose sizes without padding",
-                )
-            return spec
+            return windows(node, (height, width))
 
-        return self._average(node, tensor_of(values[0]), find)
+        return self._average(node, tensor_of(values[0]), find, counts_padding=counts_padding)
 
     def global_average_pool(self, node: Node, values: list[Value | None]) -> Value:
         """GlobalAveragePool."""
         return self._average(node, tensor_of(values[0]), _whole)
 
-    def _average(self, node: Node, value: Tensor, find: Callable[[int, int], Windows]) -> Value:
+    def _average(
+        self,
+        node: Node,
+        value: Tensor,
+        find: Callable[[int, int], Windows],
+        *,
+        counts_padding: bool = False,
+    ) -> Value:
         check_known(value)
         real = self.layers.linear(value)
         layer, padding = self.layers.as_map(real, real.layer)
@@ -596,7 +597,16 @@ class Operations:
             layer=layer,
             scale=real.scale,
             windows=arguments,
+            uncounted=self._uncounted(node, spec, counts_padding=counts_padding),
         )
+
+    @staticmethod
+    def _uncounted(node: Node, spec: Windows, *, counts_padding: bool) -> Padding:
+        if not counts_padding:
+            return spec.padding
+        if node.op == "QLinearAveragePool":  # counts what rounding the size up adds, too
+            return (0, 0, 0, 0)
+        return (0, 0, *spec.overhang)
 
     def reduce_mean(self, node: Node, values: list[Value | None]) -> Value:
         """ReduceMean over all of height and width, wherever these axes are."""

@@ -205,11 +205,18 @@ class Weighted(Pending):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mean(Pending):
-    """Means over windows, whose arguments are those of AveragePool."""
+    """Means over windows, whose arguments are those of a pooling layer.
+
+    Parameters
+    ----------
+    uncounted
+        The outer part of the padding that they do not count.
+    """
 
     layer: str
     scale: float
     windows: dict[str, Any]
+    uncounted: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 from thresher.golden.read.onnx_graph import Node
 from thresher.golden.read.onnx_values import Refusal
 
-__all__ = ["Windows", "windows"]
+__all__ = ["Padding", "Windows", "windows"]
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]

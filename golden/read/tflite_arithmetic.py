@@ -7,7 +7,7 @@ which the kernel prepares it; single precision is written as ``np.float32``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ __all__ = [
     "activation_limits",
     "mean_multiplier",
     "quantize_multiplier",
-    "reciprocal",
+    "reciprocals",
     "rescaled",
     "table",
 ]
@@ -73,28 +73,32 @@ def mean_multiplier(real: float, count: int) -> tuple[int, int]:
     return (multiplier << more) // count, shift + more
 
 
-def reciprocal(count: int, greatest: int) -> tuple[int, int] | None:
-    """Return scale and shift that divide by ``count`` and round as an exact division does.
+def reciprocals(counts: Sequence[int], greatest: int) -> tuple[list[int], int] | None:
+    """Return scales that divide by ``counts``, and round as exact divisions do, and their shift.
 
     Parameters
     ----------
-    count
-        The divisor.
+    counts
+        The divisors.
     greatest
-        Greatest magnitude of a dividend.
+        Greatest magnitude of one value; a dividend is the sum of as many as it is divided by.
 
     Returns
     -------
-    scale, shift
+    scales, shift
         Of 31 and 6 bits; None if there are none.
     """
-    if count & (count - 1) == 0:
-        return 1, count.bit_length() - 1
+    least = min(counts)
+    if len(counts) == 1 and least & (least - 1) == 0:
+        return [1], least.bit_length() - 1
     # A scale a little too large takes a half further away from zero, where it goes anyway.
-    shift = 30 + count.bit_length() - 1
-    scale = -(-(1 << shift) // count)
-    excess = scale * count - (1 << shift)
-    return (scale, shift) if 2 * greatest * excess < 1 << shift else None
+    shift = 30 + least.bit_length() - 1
+    scales = [-(-(1 << shift) // count) for count in counts]
+    exact = all(
+        2 * greatest * count * (scale * count - (1 << shift)) < 1 << shift
+        for count, scale in zip(counts, scales, strict=True)
+    )
+    return (scales, shift) if exact else None
 
 
 def activation_limits(

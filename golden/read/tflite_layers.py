@@ -22,12 +22,13 @@ from thresher.golden.network import (
     MaxPool,
     Range,
 )
+from thresher.golden.pooling import divisors
 from thresher.golden.read.tflite_arithmetic import (
     FUNCTIONS,
     LIMITS,
     mean_multiplier,
     quantize_multiplier,
-    reciprocal,
+    reciprocals,
     table,
 )
 from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
@@ -184,27 +185,31 @@ def _average(
     builder: Builder, node: Node, view: View, window: Window, limits: Range
 ) -> AveragePool:
     source = builder.tensor(node.inputs[0])
-    if any(window.padding):
-        raise NodeError(
-            "its windows reach over the edge of the map, where TFLite divides by the number of"
-            " places inside",
-            "use VALID padding, or windows that fit the map",
+    try:
+        rows, columns = divisors(
+            view.shape[1:], window.kernel, window.stride, window.padding, window.padding
         )
-    count = window.kernel[0] * window.kernel[1]
-    greatest = count * max(abs(limit) for limit in LIMITS[source.dtype])
-    divisor = reciprocal(count, greatest)
-    if divisor is None:
-        raise NodeError(f"its windows have {count} places", "use windows of fewer places")
+    except ValueError as error:
+        raise NodeError(str(error), "use smaller windows") from None
+    greatest = max(abs(limit) for limit in LIMITS[source.dtype])
+    divided = reciprocals([height * width for height in rows for width in columns], greatest)
+    if divided is None:
+        places = window.kernel[0] * window.kernel[1]
+        raise NodeError(f"its windows have {places} places", "use windows of fewer places")
+    scales, shift = divided
+    table = tuple(map(tuple, np.reshape(scales, (len(rows), len(columns))).tolist()))
     return AveragePool(
         name=builder.name(f"avgpool{node.number}"),
         inputs=(view.layer,),
         kernel=window.kernel,
         stride=window.stride,
-        scale=divisor[0],
-        shift=divisor[1],
+        padding=window.padding,
+        scale=scales[0],
+        shift=shift,
         rounding=Rounding.HALF_AWAY,
         origin=source.zero_point,
         clip=limits,
+        cut_scales=table if len(scales) > 1 else None,
     )
 
 
