@@ -122,12 +122,13 @@ class RowReader(wiring.Component):
         count_bits = self.config.count_bits
         channel_bits = self.config.lane_bits
 
-        # Segment table; where each segment's input and next row begin; words of its next row.
-        place_layout = data.StructLayout({"base": address_bits, "next": address_bits})
-        table: Any = memory.Memory(
-            shape=record_layout(RUN_SEGMENT), depth=2 << len(self.segment.index), init=[]
+        # Segment table; where each segment's next row begins, and in the upper half its next input;
+        # words of its next row.
+        table_layout = data.StructLayout(
+            {"address": address_bits, "channels": channel_bits, "pitch": min(20, address_bits)}
         )
-        places: Any = memory.Memory(shape=place_layout, depth=depth, init=[])
+        table: Any = memory.Memory(shape=table_layout, depth=2 << len(self.segment.index), init=[])
+        places: Any = memory.Memory(shape=address_bits, depth=2 << len(self.segment.index), init=[])
         counts: Any = memory.Memory(shape=count_bits, depth=depth, init=[])
         m.submodules.table = table
         m.submodules.places = places
@@ -138,24 +139,34 @@ class RowReader(wiring.Component):
         m.d.comb += [
             write_table.en.eq(self.segment.valid),
             write_table.addr.eq(Cat(self.segment.index, self.segment.half)),
-            write_table.data.eq(self.segment.data),
+        ]
+        m.d.comb += [
+            write_table.data[name].eq(self.segment.data[name])
+            for name in ("address", "channels", "pitch")
         ]
 
         # What is on its way: bursts that the responses answer, visits that the output sends.
         burst_layout = data.StructLayout(
             {"count": count_bits, "header": 1, "segment": self.segment.index.shape()}
         )
-        visit_layout = data.StructLayout(
-            {"count": count_bits, "channels": channel_bits, "first_channel": channel_bits}
-        )
+        word_layout = data.StructLayout({"data": self.config.port_bits, "last": 1})
+        visit_layout = data.StructLayout({"empty": 1})
+        if depth > 1:
+            visit_layout = data.StructLayout(
+                {"empty": 1, "channels": channel_bits, "first_channel": channel_bits}
+            )
         m.submodules.bursts = bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * _VISITS)
         m.submodules.visits = visits = fifo.SyncFIFO(width=visit_layout.size, depth=_WORDS)
-        m.submodules.words = words = fifo.SyncFIFO(width=self.config.port_bits, depth=_WORDS)
+        m.submodules.words = words = fifo.SyncFIFO(width=word_layout.size, depth=_WORDS)
         burst_in: Any = Signal(burst_layout)
         burst: Any = Signal(burst_layout)
         visit_in: Any = Signal(visit_layout)
         visit: Any = Signal(visit_layout)
+        word_in: Any = Signal(word_layout)
+        word_out: Any = Signal(word_layout)
         m.d.comb += [
+            words.w_data.eq(word_in),
+            word_out.eq(words.r_data),
             bursts.w_data.eq(burst_in),
             burst.eq(bursts.r_data),
             visits.w_data.eq(visit_in),
@@ -168,39 +179,50 @@ class RowReader(wiring.Component):
         inputs = Signal(16)
         headers_only = Signal()  # an input begins: the first header of each segment
         first_channel = Signal(channel_bits)
-        base = Signal(address_bits)
         address = Signal(address_bits)
         left = Signal(count_bits + 1)  # requests of the burst
         credits = Signal(range(_WORDS + 1), init=_WORDS)
         headers = Signal(range(2 * _VISITS + 1))  # asked for and not yet here
         header_asked, header_here = Signal(), Signal()
-        last_row, last_segment = Signal(), Signal()
+        last_row, last_segment, last_input = Signal(), Signal(), Signal()
+        first_input = Signal()
         count = Signal(count_bits)
         input_base = Signal(address_bits)
+        base = Signal(address_bits)  # of an input whose successor's is yet to be written
+        pitch = Signal.like(read_table.data.pitch)
+        base_segment = Signal.like(segment)
+        new_base = Signal()
         for port in (read_table, read_place, read_count):
             m.d.comb += [port.addr.eq(segment), port.en.eq(0)]
-        m.d.comb += read_table.addr.eq(Cat(segment, self.half))
         m.d.comb += [
-            last_row.eq(row + 1 == self.run.height),
-            last_segment.eq(segment + 1 == self.segments),
+            read_table.addr.eq(Cat(segment, self.half)),
+            read_place.addr.eq(Cat(segment, headers_only)),
+        ]
+        m.d.comb += [
             count.eq(Mux(headers_only, 0, read_count.data)),
-            input_base.eq(
-                Mux(
-                    inputs == 0,
-                    read_table.data.address,
-                    read_place.data.base + read_table.data.pitch,
-                )
-            ),
+            input_base.eq(Mux(first_input, read_table.data.address, read_place.data)),
             burst_in.count.eq(count),
             burst_in.header.eq(headers_only | ~last_row),
             burst_in.segment.eq(segment),
-            visit_in.count.eq(count),
-            visit_in.channels.eq(read_table.data.channels),
-            visit_in.first_channel.eq(first_channel),
-            write_place.addr.eq(segment),
-            write_place.data.base.eq(base),
-            write_place.data.next.eq(address),
+            visit_in.empty.eq(count == 0),
+            self.request.payload.eq(address),
         ]
+        if depth > 1:
+            m.d.comb += [
+                visit_in.channels.eq(read_table.data.channels),
+                visit_in.first_channel.eq(first_channel),
+            ]
+
+        # Segments and inputs are steady for some cycles before it is asked for the last one.
+        m.d.sync += [
+            last_segment.eq(segment + 1 == self.segments),
+            last_input.eq(inputs + 1 == self.run.maps),
+        ]
+        row_steps, row_restarts = Signal(), Signal()
+        with m.If(row_restarts):
+            m.d.sync += [row.eq(0), last_row.eq(self.run.height == 1)]
+        with m.Elif(row_steps):
+            m.d.sync += [row.eq(row + 1), last_row.eq(row + 2 == self.run.height)]
         requesting = Signal()
         # A single segment: words that are asked for, those of them that are beyond an input's end,
         # and a request of such a one that waits.
@@ -214,7 +236,8 @@ class RowReader(wiring.Component):
         m.d.comb += visits_free.eq(visits.r_level < _VISITS)
         with m.FSM() as requests:
             with m.State("IDLE"), m.If(self.start & (self.segments != 0)):
-                m.d.sync += [segment.eq(0), row.eq(0), inputs.eq(0), headers_only.eq(1)]
+                m.d.sync += [segment.eq(0), inputs.eq(0), first_input.eq(1), headers_only.eq(1)]
+                m.d.comb += row_restarts.eq(1)
                 if depth > 1:
                     m.d.sync += streams.eq(self.segments == 1)
                 m.next = "LOOK_UP"
@@ -223,6 +246,12 @@ class RowReader(wiring.Component):
                 # Headers may be on their way for every visit since the one that asked for this
                 # visit's own; in the last row, which asks for none, for those after this one.
                 newer = Mux(last_row, segment, 0)
+                m.d.comb += [
+                    write_place.en.eq(new_base),
+                    write_place.addr.eq(Cat(base_segment, Const(1, 1))),
+                    write_place.data.eq(base + pitch),
+                ]
+                m.d.sync += new_base.eq(0)
                 with m.If(headers_only | (headers + newer < self.segments)):
                     for port in (read_table, read_place, read_count):
                         m.d.comb += port.en.eq(1)
@@ -241,31 +270,26 @@ class RowReader(wiring.Component):
                 m.next = "STREAM"
 
             with m.State("STREAM"):
-                m.d.comb += [
-                    self.request.valid.eq(stale_request | (credits != 0)),
-                    self.request.payload.eq(Mux(stale_request, base, address)),
-                ]
-                with m.If(self.request.valid & self.request.ready):
-                    m.d.sync += stale_request.eq(0)
-                    with m.If(~stale_request):
-                        m.d.sync += address.eq(address + 1)
-                with m.If(ends_input):
+                # A request that waits when its input ends keeps its address.
+                waits = self.request.valid & ~self.request.ready
+                m.d.comb += self.request.valid.eq(stale_request | (credits != 0))
+                with m.If((ends_input | stale_request) & ~waits):
                     m.d.sync += [
-                        inputs.eq(inputs + 1),
                         address.eq(next_input),
                         next_input.eq(next_input + read_table.data.pitch),
-                        base.eq(self.request.payload),
-                        stale_request.eq(self.request.valid & ~self.request.ready),
                     ]
-                    with m.If(inputs + 1 == self.run.maps):
+                with m.Elif(self.request.valid & self.request.ready):
+                    m.d.sync += address.eq(address + 1)
+                with m.If(ends_input | self.request.ready):
+                    m.d.sync += stale_request.eq(waits)
+                with m.If(ends_input):
+                    m.d.sync += inputs.eq(inputs + 1)
+                    with m.If(last_input):
                         m.next = "END"
 
             with m.State("END"):
                 # A request that is offered is not withdrawn; its answer, and others, are dropped.
-                m.d.comb += [
-                    self.request.valid.eq(stale_request),
-                    self.request.payload.eq(base),
-                ]
+                m.d.comb += self.request.valid.eq(stale_request)
                 with m.If(self.request.ready):
                     m.d.sync += stale_request.eq(0)
                 with m.If(~stale_request & (due == 0)):
@@ -279,8 +303,11 @@ class RowReader(wiring.Component):
                         header_asked.eq(burst_in.header),
                     ]
                     m.d.sync += [
-                        base.eq(Mux(headers_only, input_base, read_place.data.base)),
-                        address.eq(Mux(headers_only, input_base, read_place.data.next)),
+                        base.eq(input_base),
+                        pitch.eq(read_table.data.pitch),
+                        base_segment.eq(segment),
+                        new_base.eq(headers_only),
+                        address.eq(Mux(headers_only, input_base, read_place.data)),
                         left.eq(count + burst_in.header),
                         first_channel.eq(first_channel + read_table.data.channels),
                     ]
@@ -290,22 +317,26 @@ class RowReader(wiring.Component):
                     m.d.comb += [
                         requesting.eq((left != 0) & (credits != 0)),
                         self.request.valid.eq(requesting),
-                        self.request.payload.eq(address),
+                        write_place.addr.eq(segment),
+                        write_place.data.eq(address + (left != 0)),
                     ]
                     with m.If(requesting & self.request.ready):
                         m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
                     with m.If((left == 0) | ((left == 1) & requesting & self.request.ready)):
                         m.d.comb += write_place.en.eq(1)
-                        m.d.comb += write_place.data.next.eq(address + (left != 0))
                         m.d.sync += segment.eq(segment + 1)
                         m.next = "LOOK_UP"
                         with m.If(last_segment):
                             m.d.sync += [segment.eq(0), headers_only.eq(0)]
-                            with m.If(~headers_only):
-                                m.d.sync += row.eq(row + 1)
+                            m.d.comb += row_steps.eq(~headers_only)
                             with m.If(~headers_only & last_row):
-                                m.d.sync += [row.eq(0), inputs.eq(inputs + 1), headers_only.eq(1)]
-                                with m.If(inputs + 1 == self.run.maps):
+                                m.d.comb += row_restarts.eq(1)
+                                m.d.sync += [
+                                    inputs.eq(inputs + 1),
+                                    first_input.eq(0),
+                                    headers_only.eq(1),
+                                ]
+                                with m.If(last_input):
                                     m.next = "IDLE"
 
         # Responses of several segments: the words of a burst go to the FIFO, a header to the
@@ -319,7 +350,7 @@ class RowReader(wiring.Component):
             asked.eq(self.request.valid & self.request.ready),
             wanted.eq(self.response.valid & (stale == 0)),
             self.words_read.eq(wanted),
-            words.w_data.eq(self.response.payload),
+            word_in.data.eq(self.response.payload),
             words.w_en.eq(wanted & is_word),
             write_count.addr.eq(burst.segment),
             write_count.data.eq(self.response.payload),
@@ -327,12 +358,13 @@ class RowReader(wiring.Component):
         with m.If(~streams):
             m.d.comb += [
                 is_word.eq(taken != burst.count),
+                word_in.last.eq(taken + 1 == burst.count),
                 write_count.en.eq(wanted & ~is_word),
                 header_here.eq(write_count.en),
             ]
             with m.If(wanted):
                 m.d.sync += taken.eq(taken + 1)
-                with m.If(~is_word | ((taken + 1 == burst.count) & ~burst.header)):
+                with m.If(~is_word | (word_in.last & ~burst.header)):
                     m.d.comb += bursts.r_en.eq(1)
                     m.d.sync += taken.eq(0)
 
@@ -340,64 +372,66 @@ class RowReader(wiring.Component):
         with m.Else():
             count_here = self.response.payload[:count_bits]
             visit_pushed: Any = Signal(visit_layout)
-            rows_left = Mux(is_word, row != self.run.height, row + 1 != self.run.height)
-            words_left = Mux(is_word, taken != 1, count_here != 0)
+            final_row = Signal()  # the last header has come
+            rows_end = Mux(is_word, final_row, last_row)
+            words_end = Mux(is_word, word_in.last, visit_pushed.empty)
             m.d.comb += [
                 is_word.eq(taken != 0),
-                visit_pushed.count.eq(count_here),
-                visit_pushed.channels.eq(read_table.data.channels),
+                word_in.last.eq(taken == 1),
+                visit_pushed.empty.eq(count_here == 0),
                 visits.w_data.eq(visit_pushed),
                 visits.w_en.eq(wanted & ~is_word),
-                ends_input.eq(wanted & ~rows_left & ~words_left),
+                ends_input.eq(wanted & rows_end & words_end),
+                row_steps.eq(wanted & ~is_word),
             ]
+            if depth > 1:
+                m.d.comb += visit_pushed.channels.eq(read_table.data.channels)
             with m.If(wanted):
                 m.d.sync += taken.eq(Mux(is_word, taken - 1, count_here))
                 with m.If(~is_word):
-                    m.d.sync += row.eq(row + 1)
+                    m.d.sync += final_row.eq(last_row)
                 with m.If(ends_input):
-                    m.d.sync += row.eq(0)
+                    m.d.comb += row_restarts.eq(1)
 
         # Words asked for. At an input's end all that are due are stale. A header's place is free
         # again when it has come, of a single segment when its visit is sent.
         due_next = Signal.like(due)
-        m.d.comb += due_next.eq(due + asked - self.response.valid)
-        m.d.sync += [
-            due.eq(due_next),
-            headers.eq(headers + header_asked - header_here),
-            credits.eq(
-                credits
-                - asked
-                + header_here
-                + (self.response.valid & (stale != 0))
+        stale_here = self.response.valid & (stale != 0)
+        freed = Signal(2)
+        m.d.comb += [
+            due_next.eq(due + asked - self.response.valid),
+            freed.eq(
+                (header_here | stale_here)
                 + (visits.r_en & visits.r_rdy & streams)
                 + (words.r_en & words.r_rdy)
             ),
         ]
+        m.d.sync += [
+            due.eq(due_next),
+            headers.eq(headers + header_asked - header_here),
+            credits.eq(credits + freed - asked),
+        ]
         with m.If(ends_input):
             m.d.sync += stale.eq(due_next)
         with m.Else():
-            m.d.sync += stale.eq(
-                stale + (asked & stale_request) - (self.response.valid & (stale != 0))
-            )
+            m.d.sync += stale.eq(stale + (asked & stale_request) - stale_here)
 
         # Output: the words of a visit, or one empty item.
-        sent = Signal(count_bits)
         empty = Signal()
         last = Signal()
         word = self.o.payload
         m.d.comb += [
-            empty.eq(visit.count == 0),
-            last.eq(empty | (sent + 1 == visit.count)),
-            word.data.eq(Mux(empty, 0, words.r_data)),
+            empty.eq(visit.empty),
+            last.eq(empty | word_out.last),
+            word.data.eq(Mux(empty, 0, word_out.data)),
             word.empty.eq(empty),
             word.last.eq(last),
-            word.channels.eq(visit.channels),
-            word.first_channel.eq(visit.first_channel),
+            word.channels.eq(visit.channels if depth > 1 else read_table.data.channels),
+            word.first_channel.eq(visit.first_channel if depth > 1 else 0),
             self.o.valid.eq(visits.r_rdy & (empty | words.r_rdy)),
             self.busy.eq(~requests.ongoing("IDLE") | visits.r_rdy),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.comb += [words.r_en.eq(~empty), visits.r_en.eq(last)]
-            m.d.sync += sent.eq(Mux(last, 0, sent + 1))
 
         return m
