@@ -46,9 +46,14 @@ class WindowAxis(wiring.Component):
     Combinational paths
         None; outputs depend on registers, and ``closing`` on nothing else.
 
+    Parameters
+    ----------
+    bits
+        Width of a number of places.
+
     Members
     -------
-    kernel, stride, count : ``In(12)``
+    kernel, stride, count : ``In(bits)``
         Places of a window, between windows, and number of windows; each at least 1.
     pad : ``In(8)``
         Places before place 0.
@@ -58,7 +63,7 @@ class WindowAxis(wiring.Component):
         Go to the next place; only while ``ready``.
     ready : ``Out(1)``
         The place is not in the padding.
-    open : ``Out(12)``
+    open : ``Out(bits)``
         Number of windows that hold this place.
     newest_begins : ``Out(1)``
         The newest of them begins here.
@@ -80,17 +85,18 @@ class WindowAxis(wiring.Component):
     all_begin: Signal
     closing: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
         super().__init__(
             {
-                "kernel": In(AXIS_BITS),
-                "stride": In(AXIS_BITS),
-                "count": In(AXIS_BITS),
+                "kernel": In(bits),
+                "stride": In(bits),
+                "count": In(bits),
                 "pad": In(8),
                 "restart": In(1),
                 "step": In(1),
                 "ready": Out(1),
-                "open": Out(AXIS_BITS),
+                "open": Out(bits),
                 "newest_begins": Out(1),
                 "all_begin": Out(1),
                 "closing": Out(1),
@@ -100,9 +106,9 @@ class WindowAxis(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         outside = Signal(8)  # places of padding still ahead
-        unopened = Signal(AXIS_BITS)
-        until_open = Signal(AXIS_BITS)  # places before the next window's first
-        until_close = Signal(AXIS_BITS)  # places before the oldest window's last
+        unopened = Signal(self.bits)
+        until_open = Signal(self.bits)  # places before the next window's first
+        until_close = Signal(self.bits)  # places before the oldest window's last
         opens = Signal()
         m.d.comb += [
             self.ready.eq(outside == 0),
@@ -144,13 +150,18 @@ class CutAxis(wiring.Component):
     Combinational paths
         None.
 
+    Parameters
+    ----------
+    bits
+        Width of a number of places.
+
     Members
     -------
     pad : ``In(8)``
         Places of the first window before place 0.
-    room : ``In(signed(13))``
+    room : ``In(signed(bits + 1))``
         Places behind the first window; less than 0 if it reaches over the end of the map.
-    stride : ``In(12)``
+    stride : ``In(bits)``
         Places between windows.
     restart, step : ``In(1)``
         Go to the first window; to the next one.
@@ -165,12 +176,12 @@ class CutAxis(wiring.Component):
     step: Signal
     lacks: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int) -> None:
         super().__init__(
             {
                 "pad": In(8),
-                "room": In(signed(AXIS_BITS + 1)),
-                "stride": In(AXIS_BITS),
+                "room": In(signed(bits + 1)),
+                "stride": In(bits),
                 "restart": In(1),
                 "step": In(1),
                 "lacks": Out(LACK_BITS),
@@ -303,23 +314,37 @@ class PartialStore(wiring.Component):
         written = Signal(signed(partial_bits))
         partial = Signal(signed(partial_bits))
         moves = Signal()
-        m.d.comb += [
-            self.ready.eq(~emits | moves),
-            read.en.eq(self.ready),
-            read.addr.eq(self.address),
-            partial.eq(Mux(forward, written, read.data)),
-        ]
+        m.d.comb += [read.en.eq(self.ready), read.addr.eq(self.address)]
+        if config.output_cycles == 1:
+            m.d.comb += [
+                self.ready.eq(~emits | moves),
+                partial.eq(Mux(forward, written, read.data)),
+            ]
+            with m.If(self.ready):
+                m.d.sync += [
+                    updates.eq(self.update),
+                    emits.eq(self.emit),
+                    forward.eq(write.en & (write.addr == self.address)),
+                    written.eq(write.data),
+                ]
+        else:
+            # One operation at a time: taken, read, combined.
+            wanted, reads = Signal(2), Signal()
+            m.d.comb += self.ready.eq(~Cat(wanted, reads, updates, emits).any())
+            m.d.sync += reads.eq(self.ready & (self.update | self.emit))
+            with m.If(self.ready):
+                m.d.sync += wanted.eq(Cat(self.update, self.emit))
+            with m.If(reads):
+                m.d.sync += [partial.eq(read.data), Cat(updates, emits).eq(wanted), wanted.eq(0)]
+            with m.If(Cat(updates, emits).any() & (~emits | moves)):
+                m.d.sync += [updates.eq(0), emits.eq(0)]
         with m.If(self.ready):
             m.d.sync += [
-                updates.eq(self.update),
-                emits.eq(self.emit),
                 address.eq(self.address),
                 value.eq(self.value + run.pool_origin),
                 overwrite.eq(self.overwrite),
                 last.eq(self.last),
                 lacks.eq(self.lacks),
-                forward.eq(write.en & (write.addr == self.address)),
-                written.eq(write.data),
             ]
 
         # Combine. (A stalled operation writes the same again.)
@@ -329,7 +354,8 @@ class PartialStore(wiring.Component):
         with m.Elif(average):
             m.d.comb += write.data.eq(partial + value)
         with m.Else():
-            m.d.comb += write.data.eq(Mux(partial < value, value, partial))
+            largest = partial[: config.activation_bits].as_signed()  # a maximum is an activation
+            m.d.comb += write.data.eq(Mux(largest < value, value, largest))
 
         # Send, from a register, with the scale of its window. (Sums lack nothing.)
         sends = Signal()
@@ -464,9 +490,11 @@ class Pooler(wiring.Component):
         m = Module()
         run = self.run
         address_bits = (self.config.pool_depth - 1).bit_length()
+        map_bits = self.config.map_bits
+        serial = self.config.output_cycles > 1
         m.submodules.store = store = PartialStore(self.config)
-        m.submodules.x = x = WindowAxis()
-        m.submodules.y = y = WindowAxis()
+        m.submodules.x = x = WindowAxis(map_bits)
+        m.submodules.y = y = WindowAxis(map_bits)
         for axis, name, side in ((x, "x", "width"), (y, "y", "height")):
             m.d.comb += [
                 axis.kernel.eq(run[f"pool_{side}"]),
@@ -474,8 +502,8 @@ class Pooler(wiring.Component):
                 axis.count.eq(run[f"pooled_{side}"]),
                 axis.pad.eq(run[f"pool_pad_{name}"]),
             ]
-        m.submodules.cut_x = cut_x = CutAxis()
-        m.submodules.cut_y = cut_y = CutAxis()
+        m.submodules.cut_x = cut_x = CutAxis(map_bits)
+        m.submodules.cut_y = cut_y = CutAxis(map_bits)
         for cut, name in ((cut_x, "x"), (cut_y, "y")):
             m.d.comb += [
                 cut.pad.eq(run[f"pool_pad_{name}"]),
@@ -484,13 +512,14 @@ class Pooler(wiring.Component):
             ]
 
         # Place in the map.
-        channel = Signal(16)
-        position = Signal(AXIS_BITS)
-        row = Signal(AXIS_BITS)
+        channel = Signal(self.config.column_bits)
+        position = Signal(self.config.position_bits)
+        row = Signal(map_bits)
         final_channel = Signal()
         final_position = Signal()
         final_row = Signal()
-        m.d.comb += [
+        ends = m.d.sync if serial else m.d.comb  # for a faster clock: the state is steady then
+        ends += [
             final_channel.eq(channel + 1 == self.channels),
             final_position.eq(position + 1 == run.out_width),
             final_row.eq(row + 1 == run.out_height),
@@ -498,8 +527,8 @@ class Pooler(wiring.Component):
 
         # Window of the current operation, counted from the oldest open one, and the address of its
         # channel 0. Each value begins with the oldest window, that of `corner`.
-        window_x = Signal(AXIS_BITS)
-        window_y = Signal(AXIS_BITS)
+        window_x = Signal(map_bits)
+        window_y = Signal(map_bits)
         newest_x = Signal()
         newest_y = Signal()
         row_size = Signal(address_bits + 1)
@@ -510,9 +539,8 @@ class Pooler(wiring.Component):
         window_row = Signal(address_bits)  # the same for its second row of windows on
         at_window = Signal(address_bits)
         at_row = Signal(address_bits)
+        ends += [newest_x.eq(window_x + 1 == x.open), newest_y.eq(window_y + 1 == y.open)]
         m.d.comb += [
-            newest_x.eq(window_x + 1 == x.open),
-            newest_y.eq(window_y + 1 == y.open),
             at_window.eq(Mux((window_x == 0) & (window_y == 0), corner, window)),
             following_row.eq(oldest_row + row_size),
             at_row.eq(Mux(window_y == 0, corner, window_row)),
@@ -527,10 +555,13 @@ class Pooler(wiring.Component):
             finishes_window.eq(Mux(final_position, x.open == 1, x.closing)),
         ]
         values_left = Signal(address_bits + 1)
-        rows_left = Signal(AXIS_BITS)
+        rows_left = Signal(map_bits)
+
+        # Whether the place has its windows; serial, for a cycle at least.
+        steady = Signal() if serial else x.ready & y.ready
 
         # row_size = pooled_width * channels, a bit of pooled_width a cycle.
-        multiplier = Signal(AXIS_BITS)
+        multiplier = Signal(map_bits)
         addend = Signal(address_bits + 1)
 
         def next_row() -> None:
@@ -600,8 +631,8 @@ class Pooler(wiring.Component):
                 accepted = Signal()
                 ready = Signal()
                 m.d.comb += [
-                    ready.eq(x.ready & y.ready & store.ready & ~self.start),
-                    store.update.eq(self.i.valid & x.ready & y.ready & ~no_window),
+                    ready.eq(steady & store.ready & ~self.start),
+                    store.update.eq(self.i.valid & steady & ~no_window),
                     store.emit.eq(
                         store.update
                         & finishes_row
@@ -612,6 +643,9 @@ class Pooler(wiring.Component):
                     self.i.ready.eq(ready & done),
                     accepted.eq(self.i.valid & self.i.ready),
                 ]
+
+                if serial:
+                    m.d.sync += steady.eq(x.ready & y.ready & ~(self.i.valid & ready))
 
                 # The windows of one value, rows of them outermost.
                 with m.If(self.i.valid & ready & ~done):
