@@ -162,7 +162,7 @@ RUN = Record(
             Field("kind", 2, "Kind.RUN"),
             Field("needs", 16, "loads that must be finished before this run starts"),
             Field("layer", 16, "number of the layer pass, reported with an error"),
-            Field("maps", 16, "inputs that follow one another"),
+            Field("maps", 16, "inputs that follow one another, or rounds"),
             Field("send_zeros", 1, "zero activations are sent as tokens"),
             Field("gate", 1, "multiplications by zero are not carried out, but take their cycle"),
             Field("lookup", 1, "the clipped outputs go through the lookup table"),
@@ -209,6 +209,7 @@ RUN = Record(
             Field("pool_width", 12, "positions of a pooling window"),
             Field("pool_stride_y", 12, "stride of pooling in y"),
             Field("pool_stride_x", 12, "stride of pooling in x"),
+            Field("round_groups", 16, "groups of a round; 0: maps are inputs, not rounds"),
         ),
         (
             Field("pooled_height", 12, "rows written; out_height without pooling"),

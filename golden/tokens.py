@@ -162,8 +162,8 @@ def tokens(
         raise ValueError(f"activations must have shape {shape}, not {activations.shape}")
     return [
         token._replace(
-            lo=token.lo % group_depth,
-            hi=token.hi % group_depth,
+            lo=0 if token.marker else (token.lo + index * run["round_groups"]) % group_depth,
+            hi=0 if token.marker else (token.hi + index * run["round_groups"]) % group_depth,
             base=0 if token.marker else (token.base + index * run["map_size"]) % accumulator_depth,
         )
         for index, activation_map in enumerate(activations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from thresher.golden.network import (
     Concat,
     Convolution,
     Layer,
+    Linear,
     Lookup,
     MaxPool,
 )
@@ -50,6 +53,27 @@ def _convolution(
         scale=ones,
         shift=4 * ones,
         **fields,
+    )
+
+
+def linear_network(rng: np.random.Generator, sizes: Sequence[int]) -> CompressedNetwork:
+    """Return linear layers from size to size, whose rows of outputs end in values and in zeros."""
+    layers = []
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        layers.append(
+            Linear(
+                name=f"ip{number}",
+                inputs=(f"ip{number - 1}" if number else "input",),
+                weights=rng.integers(4, size=(outputs, inputs), dtype=np.uint8),
+                codebook=np.array([-2, 0, 1, 3]),
+                bias=rng.integers(-40, 40, outputs),
+                scale=rng.integers(1, 1 << 10, outputs),
+                shift=np.full(outputs, 14),
+                clip=(-128, 127) if number == 1 else (0, 127),
+            )
+        )
+    return CompressedNetwork(
+        name="linear", input_shape=(sizes[0], 1, 1), input_range=(-128, 127), layers=tuple(layers)
     )
 
 
@@ -96,6 +120,25 @@ def test_every_weight_is_in_one_tap_store(seed: int, lanes: int, tap_depth: int)
                 codes = weights[mine] & (1 << config.weight_code_bits) - 1
                 np.testing.assert_array_equal(element.codes, codes)
                 assert element.pointers.size == part.groups[row] + 1
+
+
+def test_a_vector_is_read_in_rounds() -> None:
+    network = linear_network(np.random.default_rng(1), (180, 67, 170, 9))
+    inputs = random_inputs(np.random.default_rng(1), network, 1)
+    program = compile_network(network, Config(lanes=2, group_depth=512), inputs)
+    first, second, _ = program.passes
+    assert [part.rounds for part in program.passes] == [2, 4, 1]
+    for part in (first, second):
+        for column, outputs in enumerate(part.columns):
+            shares = [segment[column] for segment in part.segments]
+            np.testing.assert_array_equal(np.concatenate(shares), outputs)
+            sizes = [share.size for share in shares]
+            assert len(set(sizes[:-1])) == 1
+            assert 0 < sizes[-1] <= sizes[0]
+            assert part.made(column) == part.rounds * sizes[0]
+        assert part.ring_rows >= 2
+    both = compile_network(network, Config(lanes=2), np.repeat(inputs, 2, axis=0))
+    assert [part.rounds for part in both.passes] == [1, 1, 1]  # the next input is the next round
 
 
 @pytest.mark.parametrize("seed", SEEDS)

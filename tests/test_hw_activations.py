@@ -373,6 +373,8 @@ def test_token_maker_equals_golden_under_any_flow_control(seed: int) -> None:
         segments, shape = [], (shape[0], 0, *shape[2:])
     if seed % 4 == 1:
         run["map_size"] += 300  # wraps around the accumulators
+    if seed % 3 == 1:
+        run["round_groups"] = int(rng.integers(1, 100))
     activations = sparse(rng, shape)
     sent = [item._asdict() for item in visits_of(activations, run, segments)]
     expected = tokens(

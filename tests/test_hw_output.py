@@ -297,6 +297,21 @@ def test_requantiser_equals_golden(
     assert results == requantised(sums.tolist(), constants, run)
 
 
+def test_each_round_has_constants_of_its_own() -> None:
+    rng = np.random.default_rng(1)
+    sums = rng.integers(-100, 100, 12).tolist()
+    constants = [
+        {"address": (9 + n) % 16, "bias": 3 * n, "scale": 20 + n, "shift": 8} for n in range(12)
+    ]
+    run = {"out_width": 1, "channel_base": 9, "round_groups": 5, "clip_low": -16, "clip_high": 15}
+    results, _, _ = simulate(
+        Requantiser(SMALL), sums, 12, run=run, channels=3, constants=constants, runs=2
+    )
+    rounding = {"rounding": Rounding.HALF_UP}
+    wanted = [value for value, _ in requantised(sums, constants, run | rounding)]
+    assert results == [(value, n % 3 == 2) for n, value in enumerate(wanted)] * 2
+
+
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("shift", [0, 1, 2, 5])
 @pytest.mark.parametrize("output_cycles", [1, 4])

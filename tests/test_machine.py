@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from test_golden_compiler import linear_network
 
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
@@ -239,6 +240,16 @@ def test_means_of_windows_that_the_edges_cut_equal_golden(
         layers=(layer, *means, Concat(name="both", inputs=tuple(one.name for one in means))),
     )
     check(network, random_inputs(rng, network, 2), CONFIGS["2-exact"], Skip.BOTH, stall=60)
+
+
+@pytest.mark.parametrize("skip", list(Skip))
+def test_vectors_read_in_rounds_equal_golden(skip: Skip) -> None:
+    rng = np.random.default_rng(2)
+    network = linear_network(rng, (180, 67, 170, 9))
+    inputs = random_inputs(rng, network, 1)
+    program = compile_network(network, CONFIGS["2-exact"], inputs, skip)
+    assert sum(part.rounds > 1 for part in program.passes) >= 2
+    check(network, inputs, CONFIGS["2-exact"], skip)
 
 
 @pytest.mark.parametrize("name", LENETS)

@@ -160,20 +160,19 @@ def store_result(stage: Stage, passes: Sequence[Pass], inputs: int, layout: Layo
     _, height, width = stage.result_shape
     addresses, pitches = [], []
     for part in passes:
-        for column in part.columns:
-            _check_row(width * column.size, layout.config)
-        sizes = [
-            height * (1 + -(-width * column.size // layout.config.rlc.pairs))
-            for column in part.columns
-        ]
+        shares = [part.made(column) // part.rounds for column in range(len(part.columns))]
+        for share in shares:
+            _check_row(width * share, layout.config)
+        sizes = [height * (1 + -(-width * share // layout.config.rlc.pairs)) for share in shares]
         pitch = sum(sizes)
-        first = layout.reserve(pitch * inputs)
-        addresses.append([first + sum(sizes[:lane]) for lane in range(len(sizes))])
-        pitches.append(pitch)
+        for _ in range(part.rounds):
+            first = layout.reserve(pitch * inputs)
+            addresses.append([first + sum(sizes[:lane]) for lane in range(len(sizes))])
+            pitches.append(pitch)
     return StoredMap(
         shape=stage.result_shape,
         content=stage.content,
-        segments=[part.columns for part in passes],
+        segments=[columns for part in passes for columns in part.segments],
         addresses=addresses,
         pitches=pitches,
     )

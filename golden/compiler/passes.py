@@ -30,6 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 OperandSegment = tuple[tuple[str, int], list[IntArray]]
 """Map and segment of an operand, and the outputs of each column to which it is added."""
 
+_TAPS_A_TOKEN = 2.5  # at least, of an element, in a round
+_ROUND_COST = 4.0  # cycles of a round beside its taps
 _FIELD = (1 << 12) - 1  # most channels of a column, and rows of a ring, that a record can say
 
 
@@ -50,7 +52,7 @@ class Pass:
     columns
         Output channels of each column, in the order of their accumulators.
     channels
-        N, output channels of the widest column.
+        N, output channels of the widest column in a round.
     ring_rows
         Output rows that the accumulators hold.
     groups
@@ -60,6 +62,9 @@ class Pass:
         there (group x N + n); sorted by column, row, position.
     operand
         Map and segment of the operand that the columns add, or None.
+    rounds
+        The run reads its input so many times, each time for a share of each column's outputs, whose
+        sums drain while those of the next round add up.
     """
 
     stage: Stage
@@ -73,6 +78,27 @@ class Pass:
     column_of: IntArray
     position: IntArray
     operand: tuple[str, int] | None = None
+    rounds: int = 1
+
+    @property
+    def segments(self) -> list[list[IntArray]]:
+        """Output channels of each column in each round; each round stores a segment."""
+        shares = [self.made(column) // self.rounds for column in range(len(self.columns))]
+        return [
+            [
+                column[number * share : (number + 1) * share]
+                for column, share in zip(self.columns, shares, strict=True)
+            ]
+            for number in range(self.rounds)
+        ]
+
+    def made(self, column: int) -> int:
+        """Return the channels that a column makes, over all rounds.
+
+        There may be a few more than its outputs: they are 0 and lie behind those of the last round,
+        and as zeros at the end of a row they are not stored.
+        """
+        return -(-self.columns[column].size // self.rounds) * self.rounds
 
     @property
     def row_size(self) -> int:
@@ -211,6 +237,8 @@ def pass_of(
     reading: Reading,
     columns: Sequence[IntArray],
     config: Config,
+    *,
+    rounds: int = 1,
 ) -> Pass:
     """Place the taps of the columns' outputs.
 
@@ -222,14 +250,20 @@ def pass_of(
         What each lane reads.
     columns
         Output channels of each column.
+    rounds
+        Times that the input is read.
     """
     lanes = config.lanes
-    channels = _accumulators_a_position(stage, work, columns, config)
+    shares = [-(-column.size // rounds) for column in columns]
+    channels = max(shares)
+    if rounds == 1:
+        channels = _accumulators_a_position(stage, work, columns, config)
     column_of = np.full(stage.out_shape[0], -1, np.int64)
+    round_of = np.zeros(stage.out_shape[0], np.int64)
     n_of = np.zeros(stage.out_shape[0], np.int64)
-    for number, outputs in enumerate(columns):
+    for number, (outputs, share) in enumerate(zip(columns, shares, strict=True)):
         column_of[outputs] = number
-        n_of[outputs] = np.arange(outputs.size)
+        round_of[outputs], n_of[outputs] = np.divmod(np.arange(outputs.size), max(1, share))
     work = work.select(np.flatnonzero(column_of[work.taps.output] >= 0))
     taps = work.taps
     (stride_y, stride_x), (dilation_y, dilation_x) = stage.stride, stage.dilation
@@ -242,6 +276,9 @@ def pass_of(
     # In the order of the tokens that meet them, so that each token's taps are shared out.
     places = reading.places(stage.in_shape[0])
     size = stage.channel_groups * channels
+    groups = [reading.channels(lane) * stage.channel_groups for lane in range(lanes)]
+    round_size = max(groups) * channels
+    in_channel += round_of[taps.output] * round_size
     order = np.argsort(places.max(axis=0)[taps.channel] * size + in_channel, kind="stable")
     work, in_channel = work.select(order), in_channel[order]
     taps = work.taps
@@ -255,12 +292,56 @@ def pass_of(
         columns=list(columns),
         channels=channels,
         ring_rows=min(config.accumulator_depth // (stage.out_shape[2] * channels), _FIELD),
-        groups=[reading.channels(lane) * stage.channel_groups for lane in range(lanes)],
+        groups=groups if rounds == 1 else [max(groups) * rounds] * lanes,
         taps=taps.select(order),
         rows=rows[order],
         column_of=column[order],
         position=position[order],
+        rounds=rounds,
     )
+
+
+def _rounds(
+    stage: Stage, work: Work, reading: Reading, columns: Sequence[IntArray], config: Config
+) -> int:
+    """Choose how often a run reads a vector, so that one round's sums drain during the next.
+
+    The sums of a fully connected layer are all complete at its end. In rounds only those of the
+    last one are left to drain then; but tokens come more often, with fewer taps each.
+    """
+    if stage.out_shape[1:] != (1, 1) or stage.addition or stage.pooling.kind is not Pool.NONE:
+        return 1
+    zero = 0 if stage.lookup is None else int(stage.lookup[0])
+    if zero or not stage.clip[0] <= 0 <= stage.clip[1]:  # of the channels that fill up a round
+        return 1
+    sizes = [column.size for column in columns]
+    work = work.select(np.flatnonzero(np.isin(work.taps.output, np.concatenate(columns))))
+    density = np.zeros(stage.in_shape[0])
+    np.add.at(density, work.taps.channel, work.cost)
+    np.divide(
+        density,
+        np.bincount(work.taps.channel, minlength=density.size),
+        out=density,
+        where=density > 0,
+    )
+    groups = max(reading.channels(lane) for lane in range(config.lanes)) * stage.channel_groups
+    positions = stage.in_shape[1] * stage.in_shape[2]
+    tokens = positions * max(
+        sum(float(density[stream.wanted].sum()) for stream in reading.of(lane))
+        for lane in range(config.lanes)
+    )
+    each = work.cost.sum() / config.multipliers
+    most = min(
+        each / (_TAPS_A_TOKEN * max(1.0, tokens)),
+        (max(sizes) / _ROUND_COST) ** 0.5,
+        (config.group_depth - 1) / groups,
+    )
+    for rounds in range(int(most), 1, -1):
+        shares = [-(-size // rounds) for size in sizes]
+        fills = all(size > share * (rounds - 1) for size, share in zip(sizes, shares, strict=True))
+        if fills and rounds * max(shares) <= min(config.channel_depth, _FIELD):
+            return rounds
+    return 1
 
 
 def cut_into_passes(
@@ -271,6 +352,7 @@ def cut_into_passes(
     config: Config,
     *,
     most: int | None = None,
+    one_input: bool = False,
 ) -> list[Pass]:
     """Cut a stage into the fewest passes of equal numbers of channels that fit.
 
@@ -280,6 +362,8 @@ def cut_into_passes(
         As for :func:`pass_of`.
     most
         Most channels a column, where others have to be cut alike.
+    one_input
+        The program has one input, so a run may read it in rounds.
 
     Raises
     ------
@@ -293,15 +377,19 @@ def cut_into_passes(
     count = -(-widest // limit)
     while True:
         size = -(-widest // count)
+        parts = [
+            [column[first : first + size] for column in columns] for first in range(0, widest, size)
+        ]
         passes = [
             pass_of(
                 stage,
                 work,
                 reading,
-                [column[first : first + size] for column in columns],
+                part,
                 config,
+                rounds=_rounds(stage, work, reading, part, config) if one_input else 1,
             )
-            for first in range(0, widest, size)
+            for part in parts
         ]
         fullest = max(int(part.tap_counts(lanes).max()) for part in passes)
         # Half the store each, so that the next pass loads while one computes.

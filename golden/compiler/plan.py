@@ -71,6 +71,8 @@ class Planner:
         The machine, its mode.
     densities
         Share of each channel's values that is not zero, by map; missing ones count as 1.
+    inputs
+        That follow one another.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Planner:
         config: Config,
         skip: Skip,
         densities: Mapping[str, FloatArray],
+        inputs: int = 1,
     ) -> None:
+        self.inputs = inputs
         self.stages = list(stages)
         self.config, self.skip, self.densities = config, skip, dict(densities)
         self.stored: dict[str, Segments] = {}
@@ -213,7 +217,13 @@ class Planner:
                     columns = self._columns(stage, reading, others, exchange=True)
                     most = self._most(stage, made or {stage.result: 0})
                     passes = cut_into_passes(
-                        stage, costs.work, reading, columns, self.config, most=most
+                        stage,
+                        costs.work,
+                        reading,
+                        columns,
+                        self.config,
+                        most=most,
+                        one_input=self.inputs == 1 and stage.result not in self.added,
                     )
             except FitError as found:
                 error = error or found

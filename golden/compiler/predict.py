@@ -120,9 +120,11 @@ def predict_counters(
             {
                 "macs": macs,
                 "gated": macs - useful if skip is Skip.GATE else 0,
-                "tokens": total,
-                "words_in": read,
-                "words_out": sum(_words(result, mine, config) for mine in part.columns),
+                "tokens": total * part.rounds,
+                "words_in": read * part.rounds,
+                "words_out": sum(
+                    _words(result, mine, config) for columns in part.segments for mine in columns
+                ),
             }
         )
     return predicted

@@ -190,7 +190,7 @@ class _Compiler:
         self.shapes = network.shapes()
         densities = {stage.result: self.density(stage.content) for stage in stages}
         densities["input"] = self.density((("input", np.arange(self.values.shape[1])),))
-        self.planner = Planner(stages, config, skip, densities)
+        self.planner = Planner(stages, config, skip, densities, len(values))
         self.layout = Layout(config)
         self.writer = ProgramWriter(config, self.layout, skip, len(values))
         self.maps: dict[str, StoredMap] = {}
@@ -266,7 +266,9 @@ class _Compiler:
 
     def put(self, stage: Stage, plan: Plan) -> None:
         """Lay out what a stage needs and stores."""
-        self.planner.store(stage.result, [part.columns for part in plan.passes])
+        self.planner.store(
+            stage.result, [columns for part in plan.passes for columns in part.segments]
+        )
         result = store_result(stage, plan.passes, len(self.values), self.layout)
         self.maps[stage.result] = result
         self.writer.add(plan.passes, self.maps)

@@ -58,9 +58,9 @@ def _column_streams(
                 rows.append((part.groups[row], part.position[first:last], mine))
             streams.append(
                 ColumnStream(
-                    bias=stage.bias[outputs],
-                    scale=stage.scale[outputs],
-                    shift=stage.shift[outputs],
+                    bias=_filled(stage.bias[outputs], part.made(column)),
+                    scale=_filled(stage.scale[outputs], part.made(column)),
+                    shift=_filled(stage.shift[outputs], part.made(column)),
                     codebook=weights[used],
                     rows=rows,
                     lookup=lookups[number],
@@ -70,6 +70,11 @@ def _column_streams(
         for number, stream in enumerate(streams):
             coded[number].append(encode_column(stream, config, number == 0, codes))
     return coded
+
+
+def _filled(constants: IntArray, size: int) -> IntArray:
+    """Return constants with zeros behind them."""
+    return np.concatenate([constants, np.zeros(size - constants.size, np.int64)])
 
 
 class _Rings:
@@ -87,7 +92,8 @@ class _Rings:
     def add(self, part: Pass) -> tuple[int, int, int, IntArray | None]:
         """Return (runs needed, group_base, channel_base, table to load) of the next pass."""
         start = self.ends[-1]
-        sizes = [*part.tap_counts(self.config.lanes).ravel(), max(part.groups) + 1, part.channels]
+        constants = part.channels * part.rounds
+        sizes = [*part.tap_counts(self.config.lanes).ravel(), max(part.groups) + 1, constants]
         end = start + np.array(sizes)
         needs = 0
         while np.any(end - self.ends[needs] > self.depths):
@@ -134,6 +140,7 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "extent_y": stage.extent[0],
         "channel_groups": stage.channel_groups,
         "phase_groups": phase_height * phase_width,
+        "round_groups": max(part.groups) // part.rounds if part.rounds > 1 else 0,
         "clip_low": stage.clip[0],
         "clip_high": stage.clip[1],
         "rounding": stage.rounding,
@@ -196,16 +203,18 @@ class ProgramWriter:
         self.counter_addresses: list[int] = []
 
     def add(self, passes: Sequence[Pass], maps: Mapping[str, StoredMap]) -> None:
-        """Add load and run of each pass of a stage; each writes a segment of the result."""
+        """Add load and run of each pass of a stage; each round writes a segment of the result."""
         places = [self.rings.add(part) for part in passes]
         lookups = [lookup for *_, lookup in places]
         streams = _column_streams(passes, lookups, self.config)
-        for segment, part in enumerate(passes):
-            needs, group_base, channel_base, _ = places[segment]
+        segment = 0
+        for number, part in enumerate(passes):
+            needs, group_base, channel_base, _ = places[number]
             bases = {"group_base": group_base, "channel_base": channel_base}
             self.needs.append(needs)
-            self._add_load(part, bases, streams[segment])
+            self._add_load(part, bases, streams[number])
             self._add_run(part, bases, maps, segment)
+            segment += part.rounds
 
     def _add_load(self, part: Pass, bases: Mapping[str, int], streams: Sequence[bytes]) -> None:
         number = len(self.loads)
@@ -229,7 +238,7 @@ class ProgramWriter:
             words += LOAD_LANE.pack(
                 {
                     "address": address,
-                    "channels": part.columns[column].size,
+                    "channels": part.made(column),
                     "words": -(-len(stream) // size),
                 }
             )
@@ -248,7 +257,7 @@ class ProgramWriter:
                 **bases,
                 "needs": number + 1,
                 "layer": number,
-                "maps": self.inputs,
+                "maps": self.inputs if part.rounds == 1 else part.rounds,
                 "counters": counters,
                 "out_pitch": result.pitches[segment],
             }
@@ -260,12 +269,14 @@ class ProgramWriter:
             words += RUN_LANE.pack(
                 {
                     "segments": len(streams),
-                    "channels": part.columns[lane].size,
+                    "channels": part.made(lane) // part.rounds,
                     "out_address": result.addresses[segment][lane],
                 }
             )
             for stream in streams:
-                words += _segment(maps[stream.map], stream.segment, stream.number)
+                words += _segment(
+                    maps[stream.map], stream.segment, stream.number, again=part.rounds > 1
+                )
             if part.operand is not None:
                 name, at = part.operand
                 words += _segment(maps[name], at, lane)
@@ -277,11 +288,11 @@ class ProgramWriter:
         return [word for load, run in records for word in load + run] + [Kind.END]
 
 
-def _segment(stored: StoredMap, segment: int, number: int) -> list[int]:
+def _segment(stored: StoredMap, segment: int, number: int, *, again: bool = False) -> list[int]:
     return RUN_SEGMENT.pack(
         {
             "address": stored.addresses[segment][number],
             "channels": stored.segments[segment][number].size,
-            "pitch": stored.pitches[segment],
+            "pitch": 0 if again else stored.pitches[segment],
         }
     )

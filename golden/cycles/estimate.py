@@ -250,6 +250,7 @@ class _Layer:
             "extent_y": shape.kernel,
             "channel_groups": self.channel_groups,
             "phase_groups": self.phase**2,
+            "round_groups": 0,
             "pool": 1 if kernel_size else 0,
             "pool_pad_y": padding,
             "pool_pad_x": padding,
@@ -316,7 +317,7 @@ def _pair_bits(positions: Int64Array, escape: int) -> int:
 
 
 def _order(passes: Sequence[_Pass], config: Config) -> list[tuple[bool, int, int]]:
-    """Records (is a run, pass, needs): loads one run ahead, or behind the run they wait for."""
+    """Records (is a run, pass, needs): each load behind the run before its own."""
     depths = np.array([config.tap_depth, config.group_depth, config.channel_depth])
     ends = [np.zeros(3, np.int64)]
     needs = []
@@ -328,14 +329,8 @@ def _order(passes: Sequence[_Pass], config: Config) -> list[tuple[bool, int, int
         needs.append(least)
         ends.append(end)
     order: list[tuple[bool, int, int]] = []
-    placed = 0
-    for run in range(len(passes)):
-        for number in range(placed, min(run + 2, len(passes))):
-            if number > run and needs[number] > run:
-                break
-            order.append((False, number, needs[number]))
-            placed = number + 1
-        order.append((True, run, run + 1))
+    for number, least in enumerate(needs):
+        order += [(False, number, least), (True, number, number + 1)]
     return order
 
 

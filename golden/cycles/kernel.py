@@ -41,12 +41,14 @@ FAR = 1 << 60
 @numba.njit(cache=True)
 def _hit(y, x, channel, zero, geometry, y_table, x_table, m, gate, at, los, his, marks):
     """Write what a hit meets: its groups, how often they repeat, the bank of its base."""
-    (row_size, positions, map_size, channel_groups, phase_groups, kernel_width, stride_x) = geometry
+    (row_size, positions, map_size, channel_groups, phase_groups, kernel_width) = geometry[:6]
+    stride_x, round_groups = geometry[6:]
     place_y, phase_y, low_y, high_y = y_table[y]
     place_x, phase_x, low_x, high_x = x_table[x]
     repeats = 0
     if low_y <= high_y and low_x <= high_x:
-        first = channel * channel_groups + (phase_y * stride_x + phase_x) * phase_groups
+        first = m * round_groups + channel * channel_groups
+        first += (phase_y * stride_x + phase_x) * phase_groups
         first += low_y * kernel_width
         if low_x == 0 and high_x == kernel_width - 1:
             repeats = 1
@@ -94,7 +96,7 @@ def write_script(
         For each input row: rows that open before its tokens, rows that complete after them, and
         how many of these open there, too.
     geometry
-        row_size, N, map_size, channel_groups, phase_groups, kernel_width, stride_x.
+        row_size, N, map_size, channel_groups, phase_groups, kernel_width, stride_x, round_groups.
     """
     fill = kinds.size > 0
     height, width = y_table.shape[0], x_table.shape[0]

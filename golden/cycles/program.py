@@ -98,6 +98,8 @@ class _Values:
     def mask(self, segment: Mapping[str, int], run: Mapping[str, int]) -> ByteArray:
         """Return 1 where a value is not zero, shape (maps, height, width x channels)."""
         values = self._values(segment["address"]).transpose(0, 2, 3, 1)
+        if run["round_groups"]:
+            values = np.repeat(values, run["maps"], axis=0)
         return np.asarray(values.reshape(run["maps"], run["height"], -1) != 0, np.uint8)
 
     def row_words(self, address: int, channels: int) -> Int64Array:
@@ -171,7 +173,15 @@ def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
             for _ in lanes:
                 lane = descriptors.take(RUN_LANE)
                 segments = [descriptors.take(RUN_SEGMENT) for _ in range(lane["segments"])]
-                written = values.row_words(lane["out_address"], lane["channels"])
+                rounds = run["maps"] if run["round_groups"] else 1
+                written = np.concatenate(
+                    [
+                        values.row_words(
+                            lane["out_address"] + at * run["out_pitch"], lane["channels"]
+                        )
+                        for at in range(rounds)
+                    ]
+                )
                 if run["add"]:
                     # The operand's words take the port in step with those that are written.
                     operand = descriptors.take(RUN_SEGMENT)

@@ -247,7 +247,7 @@ def predict_run(  # noqa: PLR0917
     geometry = np.array(
         [
             run["row_size"], run["channels"], run["map_size"], run["channel_groups"],
-            run["phase_groups"], run["kernel_width"], run["stride_x"],
+            run["phase_groups"], run["kernel_width"], run["stride_x"], run["round_groups"],
         ]
     )  # fmt: skip
     y_table = _axis(

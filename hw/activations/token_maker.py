@@ -119,13 +119,14 @@ class TokenMaker(wiring.Component):
         x_next: Any = Signal(layout)
         x_first: Any = Signal(layout)
         x_from: Any = Signal(layout)
+        group_base = Signal(self.config.group_bits)  # of this input or round
         phase_row = Signal(self.config.group_bits)  # groups of stride_x phases
         y_count = Signal(map_bits + 1)  # kernel rows that meet an output
         fresh = Signal()  # the next item is the first of a visit
         preparing = Signal()
         m.d.comb += x_from.eq(Mux(preparing | fresh, x_first, x))
-        y_grows, y_shrinks = self._advance(m, y, y_next, y=True, groups=phase_row)
-        self._advance(m, x_from, x_next, y=False, groups=run.phase_groups)
+        y_grows, y_shrinks = self._advance(m, y, y_next, y=True, first=group_base, groups=phase_row)
+        self._advance(m, x_from, x_next, y=False, first=0, groups=run.phase_groups)
 
         # First stage: an item or a marker. Second: its groups, and how often they repeat.
         s1: Any = Signal(data.StructLayout({"valid": 1, "marker": 1, "open": 1}))
@@ -225,6 +226,7 @@ class TokenMaker(wiring.Component):
         with m.FSM():
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [self.busy.eq(1), inputs.eq(0), map_base.eq(0)]
+                m.d.sync += group_base.eq(run.group_base)
                 m.next = "INPUT"
 
             with m.State("INPUT"):
@@ -232,7 +234,7 @@ class TokenMaker(wiring.Component):
                     x_first.eq(0),
                     x_first.high.eq(1),
                     y.eq(0),
-                    y.groups.eq(run.group_base),
+                    y.groups.eq(group_base),
                     y.base.eq(map_base),
                     y.high.eq(run.kernel_width),
                     y_count.eq(1),
@@ -306,7 +308,11 @@ class TokenMaker(wiring.Component):
                     m.d.sync += row.eq(row + 1)
                     m.next = "ROW"
                 with m.Elif(~last_input):
-                    m.d.sync += [inputs.eq(inputs + 1), map_base.eq(map_base + run.map_size)]
+                    m.d.sync += [
+                        inputs.eq(inputs + 1),
+                        map_base.eq(map_base + run.map_size),
+                        group_base.eq(group_base + run.round_groups),
+                    ]
                     m.next = "INPUT"
                 with m.Else():
                     m.next = "DRAIN"
@@ -318,7 +324,7 @@ class TokenMaker(wiring.Component):
         return m
 
     def _advance(
-        self, m: Module, now: Any, after: Any, *, y: bool, groups: Any
+        self, m: Module, now: Any, after: Any, *, y: bool, first: Any, groups: Any
     ) -> tuple[Signal, Signal]:
         """Set ``after`` to one input position beyond ``now`` in one dimension.
 
@@ -339,7 +345,7 @@ class TokenMaker(wiring.Component):
         with m.If(next_place):
             m.d.comb += [
                 after.phase.eq(0),
-                after.groups.eq(run.group_base if y else 0),
+                after.groups.eq(first),
                 after.base.eq(now.base + (run.row_size if y else run.channels)),
             ]
             with m.If(now.place + 1 != outputs):

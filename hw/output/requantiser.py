@@ -47,8 +47,9 @@ class Requantiser(wiring.Component):
     constant : ``In(constant_layout(config))``
         A write of one channel's constants, whenever ``valid``; not to a channel of this run.
     run : ``In(record_layout(RUN))``
-        The run; ``out_width``, ``channel_base``, ``rounding``, ``clip_low`` and ``clip_high`` are
-        used. Constant from ``start`` to the last value.
+        The run; ``out_width``, ``channel_base``, ``round_groups``, ``rounding``, ``clip_low`` and
+        ``clip_high`` are used. In a run of rounds each row has channels, and so constants, of its
+        own. Constant from ``start`` to the last value.
     channels : ``In(16)``
         Channels of this column, constant likewise.
     start : ``In(1)``
@@ -109,10 +110,11 @@ class Requantiser(wiring.Component):
         ]
         m.d.sync += begun.eq(1)
         with m.If(~begun | (self.i.valid & self.i.ready & final_channel)):
-            m.d.sync += [
-                channels_left.eq(self.channels - 1),
-                channel.eq(self.run.channel_base),
-            ]
+            m.d.sync += channels_left.eq(self.channels - 1)
+            with m.If(begun & self.run.round_groups.any()):
+                m.d.sync += channel.eq(channel + 1)
+            with m.Else():
+                m.d.sync += channel.eq(self.run.channel_base)
             with m.If(~begun | final_position):
                 m.d.sync += positions_left.eq(self.run.out_width - 1)
             with m.Else():
