@@ -28,7 +28,7 @@ PRESETS = {
         "accumulator_bits": 28,
         "channel_depth": 512,
         "pool_depth": 1024,
-        "pair_cycles": 4,
+        "pair_cycles": 6,
         "output_cycles": 4,
         "map_bits": 10,
         "count_bits": 14,
@@ -92,7 +92,7 @@ class Config:
     weight_run_bits
         log2 of the number of run symbols of a weight stream; the last is the escape; 1 to 8.
     code_bits
-        Longest Huffman code; 4 to 15.
+        Longest Huffman code; 4 to 15, with ``pair_cycles`` 6 to 14.
     port_bits
         Width of a memory word: 64, 128 or 256. 0 chooses 64 up to P = 4, 128 at 8, 256 at 16.
     address_bits
@@ -107,7 +107,8 @@ class Config:
     channel_depth, pool_depth, segments
         Words of a column's constants and pooling row, segments of a lane; powers of two.
     pair_cycles
-        Cycles that decoding a pair of a weight stream takes: 1, or 4, for a faster clock.
+        Cycles that decoding a pair of a weight stream takes: 1, or 6, for less logic and a faster
+        clock.
     output_cycles
         Cycles that an output value takes: 1, or 4, with a fourth of the multipliers and a third of
         the logic (six and eight of accumulators above 30 and 46 bits).
@@ -172,7 +173,7 @@ class Config:
             "scale_bits": (8, 31),
             "run_bits": (1, 16),
             "weight_run_bits": (1, 8),
-            "code_bits": (4, 15),
+            "code_bits": (4, 15 if self.pair_cycles == 1 else 14),
             "address_bits": (8, 28),
             "map_bits": (9, 12),
             "count_bits": (8, 20),
@@ -183,7 +184,7 @@ class Config:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
         choices = {
             "accumulator_banks": ((1, 2, 4), "1, 2 or 4"),
-            "pair_cycles": ((1, 4), "1 or 4"),
+            "pair_cycles": ((1, 6), "1 or 6"),
             "output_cycles": ((1, 4), "1 or 4"),
             "residual": ((0, 1), "0 or 1"),
             "lookup": ((0, 1), "0 or 1"),

@@ -158,8 +158,14 @@ def _clear_memory(declaration: re.Match[str]) -> str:
 
 def merge_identical_modules(text: str) -> str:
     """Return RTLIL in which modules with equal contents are one module, named as the first."""
-    # A port without a name has one made of a number that differs from instance to instance.
-    text = _NAMELESS.sub(r"\\port$\1", text)
+    # A port without a name has one made of a number that differs from instance to instance: cut
+    # that, unless two ports of one module would then be the same.
+    kept = set()
+    for match in _MODULE.finditer(text):
+        names = {(port[0], port[1]) for port in _NAMELESS.finditer(match[3])}
+        short = [number for _, number in names]
+        kept |= {name for name, number in names if short.count(number) > 1}
+    text = _NAMELESS.sub(lambda m: m[0] if m[0] in kept else rf"\port${m[1]}", text)
     modules = {match[2]: (match[1], match[3]) for match in _MODULE.finditer(text)}
     alias: dict[str, str] = {}
     while True:

@@ -23,6 +23,10 @@ TO_WINDOW = 2  # BitReader: a word to its bits in the window
 CONSTANTS = 3  # fields of a channel: bias, scale, shift
 ELEMENT = 3  # states between elements: GROUPS, PAIRS, BUILD
 PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4, and `empty` after it
+# Likewise of a compact loader (`pair_cycles` 6).
+CHUNK = 16  # ChunkReader: bits, after which a cycle passes
+STEP = 2  # CompactWriter: a pair to be accepted and to be put
+PASSES = 36  # CodeTables: over the lengths, without those that take a cycle a symbol
 
 
 def element_cycles(positions: Int64Array, groups: int, channels: int, config: Config) -> int:
@@ -43,16 +47,17 @@ def element_cycles(positions: Int64Array, groups: int, channels: int, config: Co
     before = np.concatenate([[-1], positions[:-1]])
     escapes = (positions - before - 1) // escape
     # A pair costs its cycles, or one for each group that it enters.
+    step = 0 if config.pair_cycles == 1 else STEP
     here = positions // channels
     after_escapes = before + escapes * escape
     entered_last = here - np.where(after_escapes < 0, -1, after_escapes // channels)
-    cost = int(np.maximum(config.pair_cycles, entered_last).sum())
+    cost = int(np.maximum(config.pair_cycles, entered_last + step).sum())
     for k in range(int(escapes.max(initial=0))):
         some = escapes > k
         start = before[some] + k * escape
         end = start + escape
         entered = end // channels - np.where(start < 0, -1, start // channels)
-        cost += int(np.maximum(config.pair_cycles, entered).sum())
+        cost += int(np.maximum(config.pair_cycles, entered + step).sum())
     left = groups - (int(here[-1]) if positions.size else -1)
     return ELEMENT + cost + PIPELINE + left
 
@@ -71,6 +76,8 @@ def column_cycles(
     index_symbols
         Entries of the codebook; None if the tables of the previous load stay.
     """
+    if config.pair_cycles > 1:
+        return _compact_cycles(constants, index_symbols, config) + sum(elements)
     cycles = constants * CONSTANTS + 1
     if index_symbols is not None:
         cycles += config.run_symbols + 1 + 2 * index_symbols
@@ -78,6 +85,17 @@ def column_cycles(
         # What is waited for begins with BUILD of the first element.
         cycles += config.code_bits + 1 - ELEMENT
     return cycles + sum(elements)
+
+
+def _compact_cycles(constants: int, index_symbols: int | None, config: Config) -> int:
+    """Return the cycles of a compact loader before its first element."""
+    bits = constants * (config.accumulator_bits + config.scale_bits + 6)
+    fields = -(-config.accumulator_bits // CHUNK) - (-config.scale_bits // CHUNK) + 1
+    cycles = constants * (fields + 1) + 3
+    if index_symbols is not None:
+        bits += 4 * config.run_symbols + 9 + (4 + config.weight_code_bits) * index_symbols
+        cycles += 2 * (config.run_symbols + index_symbols + PASSES)
+    return cycles + bits // CHUNK
 
 
 class LoadCycles(NamedTuple):

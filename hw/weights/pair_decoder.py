@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, unsigned
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
@@ -43,20 +43,15 @@ def codebook_write_layout(config: Config) -> data.StructLayout:
 class PairDecoder(wiring.Component):
     """Decode the pair at the start of a window; three cycles later its run and weight are out.
 
-    With ``config.pair_cycles`` 4 the run's code is measured in a cycle of its own, the index's
-    begins in the next, is measured in the third, and the pair is taken in the fourth.
-
     Timing contract
     ---------------
     Latency
-        ``bits``, ``fits``, ``unused``, ``fault_at`` belong to the window of the same cycle, with
-        ``pair_cycles`` 4 to that of three cycles before. A pair taken in cycle ``t`` is at ``o`` in
-        cycle ``t + 4``.
+        ``bits``, ``fits``, ``unused``, ``fault_at`` belong to the window of the same cycle. A pair
+        taken in cycle ``t`` is at ``o`` in cycle ``t + 4``.
     Throughput
-        One pair in ``pair_cycles`` cycles.
+        One pair a cycle.
     Combinational paths
-        With ``pair_cycles`` 1, ``window`` and ``available`` to ``bits``, ``fits``, ``unused`` and
-        ``fault_at``.
+        ``window`` and ``available`` to ``bits``, ``fits``, ``unused`` and ``fault_at``.
     Reset
         Nothing is on its way; no symbol is used.
 
@@ -81,8 +76,6 @@ class PairDecoder(wiring.Component):
         The next bits of the stream, 0 beyond ``available``.
     look : ``In(1)``
         They begin with a pair.
-    looked : ``Out(1)``
-        ``bits``, ``fits``, ``unused`` and ``fault_at`` are those of a pair.
     bits : ``Out(5)``
         Length of the pair.
     fits : ``Out(1)``
@@ -114,7 +107,6 @@ class PairDecoder(wiring.Component):
     window: Signal
     available: Signal
     look: Signal
-    looked: Signal
     bits: Signal
     fits: Signal
     unused: Signal
@@ -140,7 +132,6 @@ class PairDecoder(wiring.Component):
                 "window": In(32),
                 "available": In(7),
                 "look": In(1),
-                "looked": Out(1),
                 "bits": Out(5),
                 "fits": Out(1),
                 "unused": Out(1),
@@ -177,37 +168,17 @@ class PairDecoder(wiring.Component):
         ]
 
         # Lengths. The index code begins where the run code ends; the escape has none.
-        run_length, run_final, run_unused = Signal(4), Signal(), Signal()
-        index_length, index_unused = Signal(4), Signal()
-        seen = Signal(7)  # bits that were there when the run code was measured
         run_fits = Signal()
         index_fault = Signal()
-        run_measured = [
-            run_length.eq(run.length),
-            run_final.eq(run.final),
-            run_unused.eq(run.unused),
-            seen.eq(self.available),
-        ]
-        index_begins = index.window.eq((self.window << run_length)[32 - code_bits : 32])
-        index_measured = [index_length.eq(index.length), index_unused.eq(index.unused)]
-        if config.pair_cycles == 1:
-            m.d.comb += [*run_measured, index_begins, *index_measured, self.looked.eq(self.look)]
-        else:  # the window stays; a pair that was not whole is measured anew
-            steps = Signal(config.pair_cycles - 1)
-            m.d.sync += [index_begins, *index_measured, steps.eq(Cat(1, steps))]
-            m.d.comb += self.looked.eq(steps[-1])
-            with m.If(~steps[0]):
-                m.d.sync += run_measured
-            with m.If(~self.look | self.take | (self.looked & ~self.fits)):
-                m.d.sync += steps.eq(0)
         m.d.comb += [
             run.window.eq(self.window[-code_bits:]),
-            self.bits.eq(run_length + Mux(run_final, 0, index_length)),
-            run_fits.eq(~run_unused & (run_length <= seen)),
-            index_fault.eq(index_unused & ~run_final),
-            self.fits.eq(self.looked & ~run_unused & ~index_fault & (self.bits <= seen)),
-            self.unused.eq(self.looked & (run_unused | (run_fits & index_fault))),
-            self.fault_at.eq(Mux(run_fits, run_length, 0)),
+            index.window.eq((self.window << run.length)[32 - code_bits : 32]),
+            self.bits.eq(run.length + Mux(run.final, 0, index.length)),
+            run_fits.eq(~run.unused & (run.length <= self.available)),
+            index_fault.eq(index.unused & ~run.final),
+            self.fits.eq(self.look & ~run.unused & ~index_fault & (self.bits <= self.available)),
+            self.unused.eq(self.look & (run.unused | (run_fits & index_fault))),
+            self.fault_at.eq(Mux(run_fits, run.length, 0)),
         ]
 
         # Pipeline: places of the symbols, symbols, weight code.
@@ -217,7 +188,7 @@ class PairDecoder(wiring.Component):
         covered = Signal(config.weight_run_bits)
         m.d.sync += [
             valid.eq(Mux(self.flush, 0, valid << 1 | self.take)),
-            weight[0].eq(~run_final),
+            weight[0].eq(~run.final),
             bits[0].eq(self.bits),
             covered.eq(Mux(weight[1], run.symbol, run.symbol - 1)),  # the escape has no weight
         ]

@@ -10,18 +10,12 @@ from contextlib import AbstractContextManager, contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import connect, flipped
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import LOAD, LOAD_LANE, ErrorCode
-from thresher.hw.layouts import (
-    constant_layout,
-    lookup_write_layout,
-    pointer_write_layout,
-    record_layout,
-    tap_write_layout,
-)
+from thresher.golden.descriptors import ErrorCode
 from thresher.hw.weights.bit_reader import BitReader
+from thresher.hw.weights.compact_loader import CompactLoader, LoaderSignature
 from thresher.hw.weights.pair_decoder import PairDecoder
 from thresher.hw.weights.table_loader import RUN_LENGTHS_AT, TableLoader, index_lengths_at
 from thresher.hw.weights.tap_writer import TapWriter
@@ -64,9 +58,10 @@ class WeightLoader(wiring.Component):
     Latency
         ``busy`` is high from the cycle after ``start`` until the last write strobe has been out.
     Throughput
-        A field (constant, table entry, code length, count) a cycle and a pair in
-        ``config.pair_cycles`` cycles, plus a cycle for each group entered beyond the first one of a
-        pair and each pointer after an element's last pair, plus up to 14 cycles an element.
+        A field (constant, table entry, code length, count) a cycle and a pair a cycle, plus a cycle
+        for each group entered beyond the first one of a pair and each pointer after an element's
+        last pair, plus up to 14 cycles an element. With ``config.pair_cycles`` 6 as
+        :class:`~thresher.hw.weights.compact_loader.CompactLoader`, which is then what is built.
         Decoding waits for the tables: they are ready ``K + code_bits + 2`` cycles after the last of
         ``K`` index lengths, while ``K`` codebook entries are read.
     Combinational paths
@@ -120,28 +115,15 @@ class WeightLoader(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        super().__init__(
-            {
-                "load": In(record_layout(LOAD)),
-                "lane": In(record_layout(LOAD_LANE)),
-                "start": In(1),
-                "reset_taps": In(1),
-                "busy": Out(1),
-                "words": In(stream.Signature(config.port_bits)),
-                "words_wanted": Out(1),
-                "exhausted": In(1),
-                "tap": Out(tap_write_layout(config)),
-                "pointer": Out(pointer_write_layout(config)),
-                "constant": Out(constant_layout(config)),
-                **({"lookup": Out(lookup_write_layout(config))} if config.lookup else {}),
-                "error": Out(4),
-                "position": Out(32),
-            }
-        )
+        super().__init__(LoaderSignature(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, lane = self.config, self.lane
+        if config.pair_cycles > 1:
+            m.submodules.compact = compact = CompactLoader(config)
+            connect(m, flipped(self), compact)
+            return m
 
         m.submodules.reader = reader = BitReader(config)
         m.submodules.tables = tables = TableLoader(config)
@@ -191,13 +173,6 @@ class WeightLoader(wiring.Component):
         if config.lookup:
             self._load_lookup(m, state, field)
 
-        # Whether the stream was at its end when the pair was looked at.
-        dry_before = Signal(config.pair_cycles)
-        was_dry: Value = dry
-        if config.pair_cycles > 1:
-            m.d.sync += dry_before.eq(Cat(dry, dry_before))
-            was_dry = dry & dry_before[-1]
-
         # States. Decoding does not wait for the tap writer, but for its end.
         pairs_left = Signal(20)
         row = writer.element.row
@@ -245,7 +220,7 @@ class WeightLoader(wiring.Component):
                     m.d.sync += pairs_left.eq(pairs_left - decoder.room)
                 with m.Elif(decoder.unused):
                     fail(ErrorCode.CODE_UNUSED, reader.position + decoder.fault_at)
-                with m.Elif(was_dry & decoder.looked):
+                with m.Elif(dry):
                     fail(ErrorCode.STREAM_SHORT, reader.position + decoder.fault_at)
 
             with m.Case(_State.FINISH), m.If(decoder.empty):
