@@ -229,11 +229,17 @@ def test_the_description_is_found_beside_the_file(tmp_path: Path) -> None:
     net = coded(random_weights(np.random.default_rng(SEED)))
     path = write(tmp_path, net, None)
     (problem, _) = check_model(path)
-    assert "tiny.prototxt, which is missing, and no other is there" in str(problem)
+    assert "tiny.prototxt, which is missing, and no other .prototxt is there" in str(problem)
     (tmp_path / "deploy.prototxt").write_text(PROTOTXT)
     assert read_net_dense(path).name == "Tiny"
     (tmp_path / "other.prototxt").write_text(PROTOTXT)
-    with pytest.raises(ReadError, match="missing, and 2 others are there; put the network's"):
+    with pytest.raises(ReadError, match=r"of deploy\.prototxt, other\.prototxt any may be"):
+        read_net_dense(path)
+
+
+def test_text_in_place_of_weights_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, PROTOTXT.encode())
+    with pytest.raises(ReadError, match=r"tiny\.net: it is text, not weights; give the \.net file"):
         read_net_dense(path)
 
 

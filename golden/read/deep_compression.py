@@ -39,6 +39,7 @@ __all__ = ["image_of", "read_net", "read_net_dense"]
 
 _CODES = 256
 _MEAN = (104, 117, 123)  # of ImageNet's pictures: blue, green, red
+_TEXT = {*b"\t\n\r", *range(32, 127)}
 _SIDE = 256  # to which a picture of ImageNet is scaled, before it is cut
 _LARGEST = 1 << 31  # bytes; a file of more is no such file
 
@@ -158,6 +159,11 @@ def _read(path: Path, problems: Problems) -> tuple[DenseNetwork, bool] | None:
         data = path.read_bytes()
     except OSError as error:
         raise ThresherError(f"{path} cannot be read: {error.strerror}") from None
+    if data and all(byte in _TEXT for byte in data[:1024]):
+        problems.add(
+            "it is text, not weights", "give the .net file, its .prototxt file being beside it"
+        )
+        return None
     layers = [layer for layer in dense.layers if layer.weight is not None]
     weights = _weights(data, layers, problems)
     if weights is None:
@@ -176,9 +182,10 @@ def _architecture(path: Path, problems: Problems) -> CaffeNetwork | None:
     if not prototxt.is_file():
         others = sorted(path.parent.glob("*.prototxt"))
         if len(others) != 1:
-            found = f"{len(others)} others are" if others else "no other is"
+            names = ", ".join(other.name for other in others[:3]) + ", ..." * (len(others) > 3)
             problems.add(
-                f"its layers are described by {prototxt.name}, which is missing, and {found} there",
+                f"its layers are described by {prototxt.name}, which is missing, and"
+                + (f" of {names} any may be meant" if others else " no other .prototxt is there"),
                 f"put the network's .prototxt file beside it as {prototxt.name}",
             )
             return None
