@@ -15,8 +15,10 @@ from program_records import program_records
 
 from thresher.golden.compiler import FitError, Program, compile_network
 from thresher.golden.config import Config, Skip
-from thresher.golden.descriptors import LOAD, ErrorCode, counter_words
+from thresher.golden.descriptors import LOAD, RUN, ErrorCode, Rounding, counter_words
+from thresher.golden.network import Add, CompressedNetwork, Convolution
 from thresher.golden.random_network import random_inputs, random_network
+from thresher.sim.compare import compare_values, expected_outputs
 from thresher.sim.job import Image
 from thresher.sim.machine import MachineError, run_machine
 
@@ -154,6 +156,98 @@ def test_a_damaged_activation_row_is_named(damage: str, skip: Skip) -> None:
     error = run(program, image)
     assert error is not None
     assert (error.code, error.layer, error.lane) == (ErrorCode.ROW_LENGTH, 0, 0)
+
+
+@lru_cache
+def adding_program() -> tuple[Program, Image, int, int]:
+    """Return a program whose addition reads its operand from rows behind what the machine writes.
+
+    And its image; the address of the first of these rows; and the number of the run that adds.
+    """
+    rng = np.random.default_rng(7)
+
+    def convolution(name: str) -> Convolution:
+        return Convolution(
+            name=name,
+            weights=rng.integers(3, size=(4, 3, 1, 1), dtype=np.uint8),
+            codebook=np.array([0, -3, 2]),
+            bias=rng.integers(50, 90, 4),
+            scale=np.ones(4, np.int64),
+            shift=np.full(4, 2),
+            clip=(0, 200),
+        )
+
+    added = Add(
+        name="sum",
+        inputs=("one", "other"),
+        operand_scale=1 << 29,
+        operand_shift=30,
+        scale=1 << 11,
+        shift=30,
+        rounding=Rounding.HALF_UP,
+        clip=(-200, 200),
+    )
+    network = CompressedNetwork(
+        name="residual",
+        input_shape=(3, 4, 5),
+        input_range=(1, 15),
+        layers=(convolution("one"), convolution("other"), added),
+    )
+    program = compile_network(network, CONFIG, random_inputs(rng, network, 1))
+    written = run_machine(CONFIG, program.image, program.program, timeout_cycles=LIMIT).memory
+    (first, head, lanes) = next(
+        item for item in program_records(program) if item[1].get("add") and "maps" in item[1]
+    )
+    record = program.program + first + len(RUN.words) + 1 + lanes[0]["segments"]
+    operand = get(program.image, record)
+    address, end = operand & (1 << 28) - 1, len(program.image)
+    size = operand >> 44  # of one input's rows
+    image = np.concatenate([program.image, written[address : address + size]])
+    put(image, record, operand - address + end)
+    return program, image, end, head["layer"]
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("damage", ["none", "longest header", "header one up", "one down", "last"])
+def test_a_damaged_row_of_an_operand_is_named(damage: str) -> None:
+    program, image, header, layer = adding_program()
+    image = image.copy()
+    words = get(image, header)
+    assert words > 1
+    last = header + words
+    match damage:
+        case "longest header":
+            put(image, header, (1 << 20) - 1)
+        case "header one up":
+            put(image, header, words + 1)
+        case "one down":
+            put(image, header, words - 1)
+        case "last":
+            put(image, last, get(image, last) ^ 1 << CONFIG.port_bits - 1)
+    result = run_machine(CONFIG, image, program.program, timeout_cycles=LIMIT)
+    if damage == "none":
+        assert result.error is None
+        found = program.decode_outputs(result.memory)
+        assert compare_values(expected_outputs(program), found).first is None
+        return
+    assert result.error is not None
+    assert (result.error.code, result.error.layer, result.error.lane) == (
+        ErrorCode.ROW_LENGTH,
+        layer,
+        0,
+    )
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bits_of_an_operand_stop_the_machine_or_change_values(seed: int) -> None:
+    program, image, first, layer = adding_program()
+    image = image.copy()
+    rng = np.random.default_rng(200 + seed)
+    for _ in range(int(rng.choice([1, 4]))):
+        image[rng.integers(first, len(image)), rng.integers(image.shape[1])] ^= 1 << rng.integers(8)
+    error = run(program, image)
+    assert error is None or (error.code, error.layer) == (ErrorCode.ROW_LENGTH, layer)
 
 
 @pytest.mark.cocotb
