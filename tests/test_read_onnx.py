@@ -615,6 +615,24 @@ _CUT = [
 ]
 
 
+@pytest.mark.parametrize("source", ["x", "conv"])
+@pytest.mark.parametrize("is_float", [False, True])
+def test_a_map_concatenated_with_itself(tmp_path: Path, source: str, is_float: bool) -> None:
+    model = Model(1, 3, 8, 8)
+    if is_float:
+        y = "x" if source == "x" else with_floats(model, "Conv", "x", 3, 3, 3, 3)
+        y = model.node("Concat", y, y, y, axis=1)
+        check_dense(tmp_path, model, with_floats(model, "Conv", y, 4, 9, 3, 3), count=10)
+        return
+    y = model.both("x", 0.02)
+    if source == "conv":
+        y = model.both(model.node("Conv", y, model.weights(3, 3, 3, 3)), 0.05)
+    y = model.node("Concat", y, y, y, axis=1)
+    y = model.node("Conv", y, model.weights(4, 9, 3, 3))
+    network = check_read(tmp_path, model, model.quantise(y, 0.2))
+    assert {"Concat"} < {type(layer).__name__ for layer in network.layers}
+
+
 @pytest.mark.parametrize("attributes", _CUT)
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)])
 @pytest.mark.parametrize("scale", [0.02, 0.013])
@@ -1054,8 +1072,8 @@ def vector_as_a_map() -> tuple[Model, str]:
 def values_twice() -> tuple[Model, str]:
     model = Model(1, 2, 8, 8)
     y = model.both("x", 0.02)
-    y = model.node("Concat", y, y, axis=1)
-    return model, model.quantise(model.node("Conv", y, model.weights(3, 4, 3, 3)), 0.05)
+    y = model.node("Concat", y, y, axis=2)
+    return model, model.quantise(model.node("Conv", y, model.weights(3, 2, 3, 3)), 0.05)
 
 
 def function_of_padding() -> tuple[Model, str]:

@@ -155,18 +155,34 @@ class Maps:
 
     def _channels(self, inside: Int64Array, layer: str) -> Channels | None:
         order = channels_of(inside, self.shapes[layer])
-        if order is None or len(set(order)) != len(order):
-            return None
-        return Channels(order=order, padding=(0, 0, 0, 0))
+        return None if order is None else Channels(order=order, padding=(0, 0, 0, 0))
 
     def selected(self, layer: str, order: tuple[int, ...]) -> str:
-        """Return a layer of some channels of another, in an order."""
-        if order == tuple(range(self.shapes[layer][0])):
+        """Return a layer of some channels of another, in an order; one may be there again."""
+        count = self.shapes[layer][0]
+        if order == tuple(range(count)):
             return layer
+        copies = max(order.count(channel) for channel in set(order))
+        if copies > 1:
+            before = [order[:place].count(channel) for place, channel in enumerate(order)]
+            order = tuple(
+                copy * count + channel for copy, channel in zip(before, order, strict=True)
+            )
+            return self.selected(self._repeated(layer, copies), order)
         key = layer, order
         if key not in self._selections:
             self._selections[key] = self.add(
                 ChannelShuffle(name=self.unique(f"{layer}/channels"), inputs=(layer,), order=order),
+                self.zero_point(layer),
+            )
+        return self._selections[key]
+
+    def _repeated(self, layer: str, copies: int) -> str:
+        """Return a layer with all channels of another several times."""
+        key = layer, (-copies,)
+        if key not in self._selections:
+            self._selections[key] = self.add(
+                Concat(name=self.unique(f"{layer}/repeated"), inputs=(layer,) * copies),
                 self.zero_point(layer),
             )
         return self._selections[key]
