@@ -168,6 +168,23 @@ def test_additions_equal_the_reference(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1, 1, 5)])
+def test_products_with_constants_equal_the_reference(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...]
+) -> None:
+    for seed in range(8):
+        model = Model(seed)
+        source = activations(model, (1, 4, 4, 5), dtype)
+        low = LOWEST[dtype]
+        more: dict[str, Any] = {"scale": 0.013, "zero_point": low + 100 + seed}
+        factor = model.constant(model.rng.integers(low, low + 256, shape), dtype, **more)
+        target = activations(model, (1, 4, 4, 5), dtype, scale=(0.05, 0.2)[seed % 2])
+        operands = [source, factor] if seed % 3 else [factor, source]
+        model.node("MUL", operands, [target], FusedActivationFunction=seed % 4)
+        equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored_inputs(model))
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
 @pytest.mark.parametrize(
     ("op", "size", "kernel", "options"),
     [
@@ -260,6 +277,35 @@ def test_functions_equal_the_reference(tmp_path: Path, dtype: str, op: str) -> N
             model.save(tmp_path / f"{seed}.tflite"), values.astype(dtype.lower()), kernels
         )
         assert len(network.layers) == 1
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+@pytest.mark.parametrize("by_tanh", [False, True])
+def test_gelu_equals_the_kernel(tmp_path: Path, dtype: str, by_tanh: bool) -> None:
+    for seed in range(8):
+        model = Model(seed)
+        source = activations(model, (1, 16, 16, 1), dtype)
+        target = activations(model, (1, 16, 16, 1), dtype)
+        model.node("GELU", [source], [target], Approximate=by_tanh)
+        values = np.arange(256).reshape(1, 16, 16, 1) + LOWEST[dtype]
+        path = model.save(tmp_path / f"{seed}.tflite")
+        equals_reference(path, values.astype(dtype.lower()), OpResolverType.BUILTIN)
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+def test_prelu_of_one_slope_equals_the_reference(tmp_path: Path, dtype: str) -> None:
+    for seed in range(8):
+        model = Model(seed)
+        source = activations(model, (1, 16, 16, 1), dtype)
+        low = LOWEST[dtype]
+        slope = model.constant(
+            np.full((1, 1, 1), low + 30 * seed), dtype, scale=0.011, zero_point=low + 100
+        )
+        target = activations(model, (1, 16, 16, 1), dtype)
+        model.node("PRELU", [source, slope], [target])
+        values = np.arange(256).reshape(1, 16, 16, 1) + low
+        path = model.save(tmp_path / f"{seed}.tflite")
+        equals_reference(path, values.astype(dtype.lower()))
 
 
 @pytest.mark.parametrize("from_type", ["INT8", "UINT8"])
@@ -595,14 +641,14 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     source = model.nodes[0]["outputs"][0]
     shape = model.tensors[source]["shape"]
     middle = activations(model, shape)
-    model.node("MUL", [source, model.constant(3, "INT8", scale=0.1)], [middle])
+    model.node("SUB", [source, model.constant(3, "INT8", scale=0.1)], [middle])
     wrong = activations(model, (1, 4, 4, shape[3]))
     pool = {"Padding": SAME, "StrideH": 1, "StrideW": 1, "FilterHeight": 9, "FilterWidth": 3}
     model.node("AVERAGE_POOL_2D", [middle], [wrong], **pool)
     model.node("RFFT2D", [wrong], [activations(model, (1, 4, 4, 6))])
     found = problems_of(model, tmp_path / "m.tflite")
     assert [line.split(":")[0] for line in found] == [
-        "node '1' (MUL)",
+        "node '1' (SUB)",
         "node '2' (AVERAGE_POOL_2D)",
         "node '3' (RFFT2D)",
     ]

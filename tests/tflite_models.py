@@ -24,9 +24,11 @@ OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
+    "GELU": "GeluOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "MEAN": "ReducerOptions",
+    "MUL": "MulOptions",
     "PACK": "PackOptions",
     "REDUCE_MAX": "ReducerOptions",
     "RESHAPE": "ReshapeOptions",
@@ -36,7 +38,7 @@ OPTIONS = {
     "STRIDED_SLICE": "StridedSliceOptions",
 }
 VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4} | dict.fromkeys(
-    ("ELU", "HARD_SWISH", "RELU_N1_TO_1", "RESHAPE", "SHAPE", "SPACE_TO_BATCH_ND"), 1
+    ("ELU", "HARD_SWISH", "PRELU", "RELU_N1_TO_1", "RESHAPE", "SHAPE", "SPACE_TO_BATCH_ND"), 1
 )
 SAME, VALID = 0, 1
 

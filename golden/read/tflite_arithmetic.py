@@ -236,9 +236,19 @@ def _logistic(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(one / (one + _exp(-values)), np.float32)
 
 
+def _gelu(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return values / 2 * np.vectorize(math.erfc)(values * -math.sqrt(0.5))
+
+
+def _gelu_by_tanh(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return values / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)))
+
+
 _REAL: Mapping[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] = {
     "LOGISTIC": _logistic,
     "TANH": _in_single(np.tanh),
+    "GELU": _in_single(_gelu),
+    "GELU by tanh": _in_single(_gelu_by_tanh),
     "ELU": lambda values: np.where(values < 0, _in_single(np.expm1)(values), values),
 }
 _RELU: Mapping[str, tuple[float, float | None]] = {

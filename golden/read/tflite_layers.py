@@ -29,6 +29,7 @@ from thresher.golden.read.tflite_arithmetic import (
     mean_multiplier,
     quantize_multiplier,
     reciprocals,
+    rescaled,
     table,
 )
 from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
@@ -57,6 +58,7 @@ from thresher.golden.read.tflite_views import (
 from thresher.golden.read.tflite_weights import (
     read_convolution,
     read_fully_connected,
+    read_product,
     read_space_to_batch,
 )
 
@@ -272,6 +274,38 @@ def _function_of_one(builder: Builder, node: Node) -> None:
     builder.views[target.number] = made
 
 
+def _gelu(builder: Builder, node: Node) -> None:
+    by_tanh = options_of(node).get("Approximate", 0)
+    _function_of_one(builder, replace(node, op="GELU by tanh") if by_tanh else node)
+
+
+def _prelu(builder: Builder, node: Node) -> None:
+    source = builder.activation(inputs_of(node, 2)[0])
+    target = builder.activation(node.outputs[0])
+    slope = builder.tensor(node.inputs[1])
+    data = builder.constant(slope.number, "slope")
+    if not source.dtype == slope.dtype == target.dtype:
+        raise NodeError(f"its input is {source.dtype} and its output {target.dtype}", INT8)
+    if slope.scales.size != 1 or not slope.scales[0] > 0:
+        raise NodeError(f"its slope {slope.name!r} has no scale, or several", INT8)
+    if np.unique(data).size != 1:
+        raise NodeError("its slopes differ", "use one slope, or RELU")
+    view = builder.view(source.number)
+    low, high = view.values
+    values = np.arange(low, high + 1)
+    below = rescaled(
+        values * (int(data.flat[0]) - slope.zero_point),
+        float(source.scale * slope.scale / target.scale),
+    )
+    above = rescaled(values, float(source.scale / target.scale))
+    made = np.where(values >= 0, above, below)
+    limits = stored_limits(target)
+    name = builder.name(f"prelu{node.number}")
+    result = builder.lookup(view, name, target, np.clip(made, *limits))
+    check_shape(result.places, target)
+    builder.views[target.number] = result
+
+
 def _table(node: Node, view: View, source: Tensor, target: Tensor) -> Int64Array:
     """Return a function's outputs for each value of a view, zero points removed."""
     low, high = view.values
@@ -342,8 +376,10 @@ BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
     "FULLY_CONNECTED": read_fully_connected,
     "MAX_POOL_2D": _pool,
     "MEAN": _mean,
+    "MUL": read_product,
     "PAD": read_pad,
     "PADV2": read_pad,
+    "PRELU": _prelu,
     "QUANTIZE": _quantize,
     "REDUCE_MAX": _reduce_max,
     "RESHAPE": read_reshape,
@@ -356,5 +392,6 @@ BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
     "STRIDED_SLICE": read_strided_slice,
     "TRANSPOSE": read_transpose,
     **dict.fromkeys(FUNCTIONS, _function_of_one),
+    "GELU": _gelu,
 }
 """For each operation that is read, what makes its layers."""

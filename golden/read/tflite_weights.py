@@ -33,7 +33,7 @@ from thresher.golden.read.tflite_nodes import (
     with_padding,
 )
 
-__all__ = ["read_convolution", "read_fully_connected", "read_space_to_batch"]
+__all__ = ["read_convolution", "read_fully_connected", "read_product", "read_space_to_batch"]
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -118,6 +118,43 @@ def read_fully_connected(builder: Builder, node: Node) -> None:
                 "give it a whole input, or its channels at each place",
             )
         layer = Convolution(inputs=(view.layer,), **codebook(values[:, :, None, None]), **shared)
+    builder.views[target.number] = builder.add(layer, target)
+
+
+def read_product(builder: Builder, node: Node) -> None:
+    """Read MUL by a constant, one or one a channel: a depthwise convolution of one weight each."""
+    numbers = inputs_of(node, 2)[:2]
+    constants = [number for number in numbers if builder.tensor(number).data is not None]
+    if len(constants) != 1:
+        raise NodeError("it multiplies two maps", "let the host compute the rest from here on")
+    factor = builder.tensor(constants[0])
+    source = builder.activation(numbers[numbers[0] == constants[0]])
+    target = builder.activation(node.outputs[0])
+    if not source.dtype == factor.dtype == target.dtype:
+        raise NodeError(f"its inputs are {source.dtype} and {factor.dtype}", INT8)
+    if factor.scales.size != 1 or not factor.scales[0] > 0:
+        raise NodeError(f"its constant {factor.name!r} has no scale, or several", INT8)
+    view = builder.map(builder.view(source.number))
+    channels = view.shape[0]
+    data = builder.constant(factor.number, "factor")
+    if data.size not in {1, channels} or (data.size > 1 and data.shape[-1] != channels):
+        raise NodeError(
+            f"its constant {factor.name!r} has shape {data.shape} beside {source.shape}",
+            "multiply by one number, or by one a channel",
+        )
+    values = np.broadcast_to(data.ravel().astype(np.int64) - factor.zero_point, channels)
+    scale, shift = quantize_multiplier(float(source.scale * factor.scale / target.scale))
+    layer = Convolution(
+        name=builder.name(f"mul{node.number}"),
+        inputs=(view.layer,),
+        **codebook(values.reshape(channels, 1, 1, 1)),
+        bias=np.zeros(channels, np.int64),
+        scale=np.full(channels, scale),
+        shift=np.full(channels, shift),
+        rounding=Rounding.DOUBLE,
+        clip=limits_of(node, target),
+        groups=channels,
+    )
     builder.views[target.number] = builder.add(layer, target)
 
 
