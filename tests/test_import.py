@@ -91,7 +91,7 @@ def test_check_lists_problems_and_says_so_by_its_code(
     code, out, _ = run(capsys, "import", bad, "--check")
     assert code == 2
     assert [line.split(";")[0] for line in out.splitlines()] == [
-        "node '0' (MUL): this operation is not read",
+        "node '0' (MUL): it multiplies two maps",
         "node '1' (RELU): tensor 't1': 16-bit activations are not read",
         f"{bad}: 2 problems",
     ]

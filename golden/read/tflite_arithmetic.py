@@ -237,11 +237,12 @@ def _logistic(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _gelu(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return values / 2 * np.vectorize(math.erfc)(values * -math.sqrt(0.5))
+    return np.asarray(values / 2 * np.vectorize(math.erfc)(values * -math.sqrt(0.5)))
 
 
 def _gelu_by_tanh(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return values / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)))
+    inner = math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)
+    return np.asarray(values / 2 * (1 + np.tanh(inner)))
 
 
 _REAL: Mapping[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] = {
