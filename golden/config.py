@@ -20,6 +20,7 @@ LOOKUP_BITS = 10
 
 PRESETS = {
     # ULX3S with an ECP5-85F: a memory of the FPGA is 1024 x 18 or 512 x 36 bits. Taps are 17 bits.
+    # The board's memory has 32 MB, and 16 bits a cycle.
     "ulx3s": {
         "tap_depth": 1024,
         "group_depth": 1024,
@@ -27,11 +28,13 @@ PRESETS = {
         "accumulator_banks": 1,
         "accumulator_bits": 28,
         "channel_depth": 512,
-        "pool_depth": 1024,
+        "pool_depth": 512,
         "pair_cycles": 6,
         "output_cycles": 4,
         "map_bits": 10,
         "count_bits": 14,
+        "port_bits": 64,
+        "address_bits": 22,
     },
 }
 """Sizes for a device, by name: parameters of :class:`Config`, whatever the number of lanes."""

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect
 from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
 from thresher.hw.activations.operand_reader import OperandReader
-from thresher.hw.activations.rlc_decoder import RLCDecoder
+from thresher.hw.activations.rlc_decoder import OperandDecoder, RLCDecoder
 from thresher.hw.activations.rlc_encoder import RLCEncoder
 from thresher.hw.activations.row_reader import RowReader
 from thresher.hw.activations.row_writer import RowWriter
@@ -119,7 +119,7 @@ class Accelerator(wiring.Component):
         lookups = [Lookup(config) for _ in lanes if config.lookup]
         adders = [Adder(config) for _ in lanes if config.residual]
         operand_readers = [OperandReader(config) for _ in lanes if config.residual]
-        operand_decoders = [RLCDecoder(config) for _ in lanes if config.residual]
+        operand_decoders = [OperandDecoder(config) for _ in lanes if config.residual]
         poolers = [Pooler(config) for _ in lanes]
         encoders = [RLCEncoder(config) for _ in lanes]
         writers = [RowWriter(config) for _ in lanes]
@@ -219,7 +219,6 @@ class Accelerator(wiring.Component):
                     operand_readers[lane].operand.eq(sequencer.operands[lane]),
                     operand_readers[lane].channels.eq(record.channels),
                     operand_decoders[lane].width.eq(run.pooled_width),
-                    operand_decoders[lane].send_zeros.eq(1),
                     operand_decoders[lane].start.eq(run_start),
                 ]
             connect(m, outputs, poolers[lane].i)

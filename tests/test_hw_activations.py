@@ -23,7 +23,7 @@ from thresher.golden.codes.rlc import rlc_decode_map, rlc_decode_row, rlc_encode
 from thresher.golden.config import Config
 from thresher.golden.tokens import Item, Token, items, tokens
 from thresher.hw.activations.operand_reader import OperandReader
-from thresher.hw.activations.rlc_decoder import RLCDecoder
+from thresher.hw.activations.rlc_decoder import OperandDecoder, RLCDecoder
 from thresher.hw.activations.rlc_encoder import RLCEncoder
 from thresher.hw.activations.row_reader import RowReader
 from thresher.hw.activations.row_writer import RowWriter
@@ -711,7 +711,7 @@ class Operand(wiring.Component):
     """Reader and decoder of a column's operand."""
 
     def __init__(self, config: Config) -> None:
-        self.reader, self.decoder = OperandReader(config), RLCDecoder(config)
+        self.reader, self.decoder = OperandReader(config), OperandDecoder(config)
         super().__init__({"go": In(1), "busy": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
@@ -748,7 +748,6 @@ def test_an_operand_is_read_value_by_value(config: Config, seed: int) -> None:
 
     async def thrice(ctx: SimulatorContext) -> None:
         ctx.set(dut.decoder.width, width)
-        ctx.set(dut.decoder.send_zeros, 1)
         ctx.set(dut.reader.operand, records[0])
         total = 0
         for add, there in ((1, channels), (0, channels), (1, 0), (1, channels)):

@@ -6,14 +6,14 @@ time.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.hw.layouts import activation_layout, row_word_layout
 
-__all__ = ["RLCDecoder"]
+__all__ = ["OperandDecoder", "RLCDecoder"]
 
 
 class RLCDecoder(wiring.Component):
@@ -78,6 +78,8 @@ class RLCDecoder(wiring.Component):
     start: Signal
     error: Signal
 
+    DENSE = False  # whether zeros are always sent, and channels need not be known
+
     def __init__(self, config: Config) -> None:
         self.config = config
         super().__init__(
@@ -85,7 +87,7 @@ class RLCDecoder(wiring.Component):
                 "i": In(stream.Signature(row_word_layout(config))),
                 "o": Out(stream.Signature(activation_layout(config))),
                 "width": In(12),
-                "send_zeros": In(1),
+                **({} if self.DENSE else {"send_zeros": In(1)}),
                 "start": In(1),
                 "error": Out(1),
             }
@@ -95,6 +97,7 @@ class RLCDecoder(wiring.Component):
         m = Module()
         fmt = self.config.rlc
         word, item = self.i.payload, self.o.payload
+        send_zeros: Value = Const(1) if self.DENSE else self.send_zeros
 
         # State: the pairs of a word that are left, and where the next element is.
         held = Signal()
@@ -123,10 +126,10 @@ class RLCDecoder(wiring.Component):
         empty_row = Signal()
         m.d.comb += [
             value.eq(pairs[fmt.run_bits : fmt.pair_bits]),
-            jump.eq(Mux(self.send_zeros, 0, run)),
+            jump.eq(Mux(send_zeros, 0, run)),
             here.eq(left - jump),
-            there.eq(here + most + 1),
-            empty_row.eq(fill & ~self.send_zeros),
+            there.eq(most if self.DENSE else here + most + 1),
+            empty_row.eq(fill & ~send_zeros),
             step.eq((here < 0) & ~empty_row),
             past.eq(step & (steps_left == 0)),
             lands.eq(~past & ~(step & (there < 0))),
@@ -142,10 +145,10 @@ class RLCDecoder(wiring.Component):
         final = Signal()
         last = Signal()
         m.d.comb += [
-            pair_ends.eq(~self.send_zeros | fill | (run == 0)),
-            hit.eq(lands & Mux(self.send_zeros, 1, (value != 0) & ~fill)),
+            pair_ends.eq(~send_zeros | fill | (run == 0)),
+            hit.eq(lands & Mux(send_zeros, 1, (value != 0) & ~fill)),
             row_ends.eq(
-                ~self.send_zeros
+                ~send_zeros
                 | Mux(
                     left < 0,
                     (most == 0) & (steps_left == 1),
@@ -164,8 +167,8 @@ class RLCDecoder(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 self.o.valid.eq(held & (hit | (step & ~past) | last)),
-                item.value.eq(Mux(self.send_zeros & (fill | (run != 0)), 0, value)),
-                item.channel.eq(end - behind - 1),
+                item.value.eq(Mux(send_zeros & (fill | (run != 0)), 0, value)),
+                item.channel.eq(0 if self.DENSE else end - behind - 1),
                 item.step.eq(step & ~past),
                 item.hit.eq(hit),
                 item.last.eq(last),
@@ -180,7 +183,7 @@ class RLCDecoder(wiring.Component):
             with m.If(pair_done):
                 m.d.sync += [pairs.eq(pairs >> fmt.pair_bits), more.eq(more >> 1)]
                 m.d.sync += held.eq(more[0])
-            with m.Elif(self.send_zeros):
+            with m.Elif(send_zeros):
                 m.d.sync += run.eq(run - 1)
             with m.Else():
                 m.d.sync += run.eq(~here)
@@ -225,3 +228,12 @@ class RLCDecoder(wiring.Component):
             m.d.sync += self.error.eq(1)
 
         return m
+
+
+class OperandDecoder(RLCDecoder):
+    """The decoder of an operand: every element is sent, and ``channel`` is 0.
+
+    As :class:`RLCDecoder` with ``send_zeros``, which it does not have, in less logic.
+    """
+
+    DENSE = True
