@@ -296,3 +296,11 @@ def test_a_network_too_big_says_which_store_is_short() -> None:
     small = Config(lanes=1, accumulator_depth=16, group_depth=16, tap_depth=16, pool_depth=16)
     with pytest.raises(FitError, match=r"does not fit: the .* store needs \d+ words and .* is 16"):
         compile_network(network, small, inputs)
+
+
+def test_maps_and_rows_beyond_the_counters_of_a_machine_do_not_fit() -> None:
+    shape, layer = (8, 2, 600), _convolution("one", "input", (16, 8, 1, 1))
+    with pytest.raises(FitError, match="a side of a map is 600 and map_bits is 9; raise map_bits"):
+        _compiled(shape, layer, config=Config(lanes=2, map_bits=9))
+    with pytest.raises(ValueError, match=r"may need \d+ words and count_bits is 8; raise count_b"):
+        _compiled(shape, layer, config=Config(lanes=2, count_bits=8))
