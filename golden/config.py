@@ -12,7 +12,7 @@ from functools import cached_property
 
 from thresher.golden.codes.rlc import RLCFormat
 
-__all__ = ["LOOKUP_BITS", "PRESETS", "Config", "MultiplierKind", "Skip"]
+__all__ = ["LOOKUP_BITS", "PRESETS", "Config", "MultiplierKind", "Skip", "preset_sizes"]
 
 LOOKUP_BITS = 10
 """Widest activation that can be looked up."""
@@ -37,7 +37,17 @@ PRESETS = {
         "address_bits": 22,
     },
 }
-"""Sizes for a device, by name: parameters of :class:`Config`, whatever the number of lanes."""
+"""Sizes for a device, by name: parameters of :class:`Config`."""
+
+_PRESETS_OF_LANES: dict[tuple[str, int], dict[str, int]] = {
+    # Two memories an element, so that 64 of them leave enough for the lanes.
+    ("ulx3s", 8): {"tap_depth": 512, "group_depth": 512, "shared_store": 1},
+}
+
+
+def preset_sizes(name: str, lanes: int) -> dict[str, int]:
+    """Return the parameters of preset ``name`` for a machine of so many lanes."""
+    return PRESETS[name] | _PRESETS_OF_LANES.get((name, lanes), {})
 
 
 class MultiplierKind(StrEnum):
@@ -119,6 +129,10 @@ class Config:
         Width of a map's height and width, and of its results'; 9 to 12.
     count_bits
         Width of a number of words of an activation row; 8 to 20.
+    shared_store
+        Whether the taps and the start pointers of a processing element share one memory, 1 or 0;
+        then a token takes two cycles. Only with ``pair_cycles`` 6, since a loader of a pair a cycle
+        writes both at once.
     residual, lookup
         Whether the columns can add a stored operand, and look outputs up: 1 or 0. The table of a
         lookup has a word for each activation, of at most 10 bits.
@@ -152,6 +166,7 @@ class Config:
     output_cycles: int = 1
     map_bits: int = 12
     count_bits: int = 20
+    shared_store: int = 0
     residual: int = 1
     lookup: int = 1
 
@@ -189,6 +204,10 @@ class Config:
             "accumulator_banks": ((1, 2, 4), "1, 2 or 4"),
             "pair_cycles": ((1, 6), "1 or 6"),
             "output_cycles": ((1, 4), "1 or 4"),
+            "shared_store": (
+                (0, int(self.pair_cycles != 1)),
+                "0, or 1 with pair_cycles 6",
+            ),
             "residual": ((0, 1), "0 or 1"),
             "lookup": ((0, 1), "0 or 1"),
         }

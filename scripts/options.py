@@ -70,12 +70,12 @@ def make_config(
     """Return the machine that the options ask for; settings go over those of the preset."""
     from dataclasses import fields  # noqa: PLC0415
 
-    from thresher.golden.config import PRESETS, Config, MultiplierKind  # noqa: PLC0415
+    from thresher.golden.config import Config, MultiplierKind, preset_sizes  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
 
     names = {field.name for field in fields(Config)} - {"lanes", "multiplier"}
     values: dict[str, Any] = {"lanes": lanes, "multiplier": MultiplierKind(multiplier)}
-    values |= PRESETS[preset] if preset else {}
+    values |= preset_sizes(preset, lanes) if preset else {}
     for setting in settings or []:
         name, separator, text = setting.partition("=")
         if not separator or name not in names:

@@ -31,6 +31,7 @@ Int64Array = npt.NDArray[np.int64]
 EVENTS = ("mac", "gated", "starved", "ring_full", "conflict")
 OPEN = Token(marker=1, open=1)
 COMPLETE = Token(marker=1)
+SHARED = {"shared_store": 1, "pair_cycles": 6}
 
 
 def small(**changes: Any) -> Config:
@@ -267,7 +268,12 @@ def test_pe_equals_golden_under_any_flow_control(seed: int, most: int) -> None:
     rng = random.Random(seed)
     kind = list(MultiplierKind)[seed % 4]
     banks = 1 + seed % 2
-    config = small(multiplier=kind, fifo_depth=rng.choice([2, 8]), accumulator_banks=banks)
+    config = small(
+        multiplier=kind,
+        fifo_depth=rng.choice([2, 8]),
+        accumulator_banks=banks,
+        **(SHARED if seed < 2 else {}),
+    )
     run = ArrayRun(out_width=rng.choice([1, 2, 3]), channels=rng.choice([1, 2]))
     channels = rng.randint(1, run.channels)
     rows = 12
@@ -291,7 +297,12 @@ def test_pe_equals_golden_under_any_flow_control(seed: int, most: int) -> None:
 def test_array_equals_golden_under_any_flow_control(seed: int, most: int, lanes: int) -> None:
     rng = random.Random(seed)
     banks = 2 - seed % 2
-    config = small(lanes=lanes, multiplier=list(MultiplierKind)[seed % 4], accumulator_banks=banks)
+    config = small(
+        lanes=lanes,
+        multiplier=list(MultiplierKind)[seed % 4],
+        accumulator_banks=banks,
+        **(SHARED if seed == 0 else {}),
+    )
     run = ArrayRun(out_width=rng.choice([1, 3]), channels=2)
     channels = [2, seed % 3][:lanes]
     rows = 8

@@ -15,7 +15,7 @@ from test_golden_compiler import linear_network
 
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
-from thresher.golden.config import PRESETS, Config, MultiplierKind, Skip
+from thresher.golden.config import Config, MultiplierKind, Skip, preset_sizes
 from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import AveragePool, CompressedNetwork, Concat, Convolution
@@ -35,7 +35,8 @@ CONFIGS = {
     "1-small": ONE_LANE,
     **{f"2-{kind}": Config(lanes=2, multiplier=kind) for kind in MultiplierKind},
     **{f"4-{kind}": Config(lanes=4, multiplier=kind) for kind in MultiplierKind},
-    "2-ulx3s": Config(lanes=2, **PRESETS["ulx3s"]),
+    "2-ulx3s": Config(lanes=2, **preset_sizes("ulx3s", 2)),
+    "2-shared": Config(lanes=2, **preset_sizes("ulx3s", 8)),
 }
 SLOW_CONFIGS = {
     "2-small": Config(lanes=2, tap_depth=256, accumulator_depth=64, run_bits=2, **SMALL),
@@ -53,6 +54,7 @@ COUNTS = {
     "2-shift1": 6,
     "2-lut": 6,
     "2-ulx3s": 12,
+    "2-shared": 8,
 }
 SLOW_COUNTS = {"2-small": 40, "4-small": 40, "4-shift1": 10, "4-lut": 10, "8": 8, "16": 2}
 SIZES_16 = {"layers": 2, "channels": 20, "size": 6}

@@ -136,11 +136,12 @@ class Drain(wiring.Component):
         banks = self.config.accumulator_banks
         bank_bits = (banks - 1).bit_length()
         number_bits = max(count - bank_bits, PLACE_BITS + 1)
-        left = Signal(number_bits + bank_bits)
+        left = Signal(PLACE_BITS + 1 + bank_bits)  # modulo twice the queues
         turn = left[:bank_bits]
         passed = Signal(banks)
         arrived_all = []
         words = []
+        asked = Signal(banks)  # for all words of complete rows
         for bank, request in enumerate(self.request):
             queue: Memory = Memory(
                 shape=signed(self.config.accumulator_bits), depth=1 << PLACE_BITS, init=[]
@@ -156,7 +157,8 @@ class Drain(wiring.Component):
             ]  # number of the first one that is not
             m.d.comb += [
                 queued.eq(number - left[bank_bits:]),
-                request.valid.eq((at[bank_bits:] != complete) & ~queued[-1]),
+                asked[bank].eq(at[bank_bits:] == complete),
+                request.valid.eq(~asked[bank] & ~queued[-1]),
                 request.address.eq(number),
                 write.en.eq(self.word_valid[bank]),
                 write.addr.eq(arrived),
@@ -191,7 +193,7 @@ class Drain(wiring.Component):
         word = Signal(signed(self.config.accumulator_bits))
         next_word = Signal()
         m.d.comb += [
-            arrived.eq(Array(arrived_all)[turn] != left[bank_bits:][: PLACE_BITS + 1]),
+            arrived.eq(Array(arrived_all)[turn] != left[bank_bits:]),
             word.eq(Array(words)[turn]),
             next_channel.eq(channel + 1),
             last_channel.eq(next_channel == self.run.channels[:count]),
@@ -213,7 +215,7 @@ class Drain(wiring.Component):
             send.eq(arrived & sent & free & (self.top | self.north.valid)),
             next_word.eq(send | (arrived & ~sent)),
             self.north.ready.eq(arrived & sent & free & ~self.top & ~self.clear),
-            self.idle.eq((left[:count] == end) & ~self.south.valid),
+            self.idle.eq(asked.all() & (left[:count] == end[: len(left)]) & ~self.south.valid),
         ]
         with m.If(free):
             m.d.sync += self.south.valid.eq(send)

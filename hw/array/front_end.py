@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -29,6 +29,16 @@ def work_layout(config: Config) -> data.StructLayout:
     )
 
 
+class _Held(NamedTuple):
+    """One token, and which of its two copies are still to go; the own one goes into the FIFO."""
+
+    token: Any
+    east: Signal
+    own: Signal
+    full: Signal  # the FIFO
+    put: Signal  # the own copy goes, or is dropped, in this cycle
+
+
 class FrontEnd(wiring.Component):
     """Take tokens, pass a copy of each to the east, queue those that have taps, and the markers.
 
@@ -39,11 +49,12 @@ class FrontEnd(wiring.Component):
     ---------------
     Latency
         A token accepted in cycle ``t`` is offered on ``o`` in cycle ``t + 1``, and on ``work``
-        in cycle ``t + 2`` if the FIFO was empty.
+        in cycle ``t + 2``, with ``config.shared_store`` ``t + 3``, if the FIFO was empty.
     Throughput
-        One token a cycle. A token without taps is dropped before the FIFO.
+        One token a cycle, with ``config.shared_store`` one in two cycles. A token without taps is
+        dropped before the FIFO.
     Combinational paths
-        ``o.ready`` and ``clear`` to ``i.ready``.
+        ``o.ready``, ``clear`` and ``busy`` to ``i.ready``.
     Reset
         All tokens are dropped, by ``clear`` too; start pointers stay.
 
@@ -64,6 +75,9 @@ class FrontEnd(wiring.Component):
         Tokens with taps, and markers, in order.
     clear : ``In(1)``
         Drop all tokens and accept none.
+    look : ``Out(group_bits)``, busy : ``In(1)``, looked_up : ``In(tap_bits)``
+        Only with ``config.shared_store``: which pointer to read; something else is done in this
+        cycle; the pointer that was read in the cycle before. ``pointer`` is then not used.
     idle : ``Out(1)``
         No token is held.
     """
@@ -73,10 +87,18 @@ class FrontEnd(wiring.Component):
     pointer: data.View[data.StructLayout]
     work: stream.Interface
     clear: Signal
+    look: Signal
+    busy: Signal
+    looked_up: Signal
     idle: Signal
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        port = {
+            "look": Out(config.group_bits),
+            "busy": In(1),
+            "looked_up": In(config.tap_bits),
+        }
         super().__init__(
             {
                 "i": In(stream.Signature(token_layout(config))),
@@ -84,6 +106,7 @@ class FrontEnd(wiring.Component):
                 "pointer": In(pointer_write_layout(config)),
                 "work": Out(stream.Signature(work_layout(config))),
                 "clear": In(1),
+                **(port if config.shared_store else {}),
                 "idle": Out(1),
             }
         )
@@ -119,39 +142,13 @@ class FrontEnd(wiring.Component):
         with m.If(self.clear):
             m.d.sync += [came.eq(0), gone.eq(0)]
 
-        pointers: Memory = Memory(
-            shape=unsigned(self.config.tap_bits),
-            depth=self.config.group_depth,
-            init=[],
-            attrs={"no_rw_check": "1"},
-        )
-        m.submodules.pointers = pointers
-        write = pointers.write_port()
-        first = pointers.read_port()
-        behind = pointers.read_port()
-        m.d.comb += [
-            write.addr.eq(self.pointer.address),
-            write.data.eq(self.pointer.value),
-            write.en.eq(self.pointer.valid),
-        ]
-
-        # Input stage: free, or both copies go now. The pointers are read as the token comes in,
-        # so they stand beside it in the next cycle and as long as it stays.
-        accept = Signal()
-        m.d.comb += [
-            self.i.ready.eq((~east | self.o.ready) & (~own | ~full) & ~self.clear),
-            accept.eq(self.i.valid & self.i.ready),
-            first.addr.eq(self.i.payload.lo),
-            first.en.eq(accept),
-            behind.addr.eq(self.i.payload.hi),
-            behind.en.eq(accept),
-        ]
-        with m.If(self.clear):
-            m.d.sync += [east.eq(0), own.eq(0)]
-        with m.Elif(accept):
-            m.d.sync += [token.eq(self.i.payload), east.eq(1), own.eq(1)]
-        with m.Else():
-            m.d.sync += [east.eq(east & ~self.o.ready), own.eq(own & full)]
+        # Input stage, and the pointers of the token whose own copy is still to go.
+        put = Signal()
+        held = _Held(token, east, own, full, put)
+        if self.config.shared_store:
+            first, behind = self._look_up_in_turn(m, held)
+        else:
+            first, behind = self._look_up_at_once(m, held)
 
         # Output stage, east: the token as it came.
         m.d.comb += [self.o.valid.eq(east), self.o.payload.eq(token)]
@@ -161,12 +158,70 @@ class FrontEnd(wiring.Component):
         m.d.comb += [
             entry.marker.eq(token.marker),
             entry.open.eq(token.open),
-            entry.start.eq(first.data),
-            entry.end.eq(behind.data),
+            entry.start.eq(first),
+            entry.end.eq(behind),
             entry.base.eq(token.base),
             entry.value.eq(token.value),
             fifo_write.data.eq(entry),
-            fifo_write.en.eq(own & ~full & (token.marker | (first.data != behind.data))),
+            fifo_write.en.eq(put & (token.marker | (first != behind))),
             self.idle.eq(~east & ~own & ~self.work.valid),
         ]
         return m
+
+    def _accept(self, m: Module, held: _Held) -> Signal:
+        """Take the next token when there is none, or the last one goes; return whether."""
+        token, east, own, _, put = held
+        accept = Signal()
+        m.d.comb += accept.eq(self.i.valid & self.i.ready)
+        with m.If(self.clear):
+            m.d.sync += [east.eq(0), own.eq(0)]
+        with m.Elif(accept):
+            m.d.sync += [token.eq(self.i.payload), east.eq(1), own.eq(1)]
+        with m.Else():
+            m.d.sync += [east.eq(east & ~self.o.ready), own.eq(own & ~put)]
+        return accept
+
+    def _look_up_at_once(self, m: Module, held: _Held) -> tuple[Value, Value]:
+        """Read both pointers as the token comes in; they stay beside it as long as it stays."""
+        _, east, own, full, put = held
+        pointers: Memory = Memory(
+            shape=unsigned(self.config.tap_bits),
+            depth=self.config.group_depth,
+            init=[],
+            attrs={"no_rw_check": "1"},
+        )
+        m.submodules.pointers = pointers
+        write = pointers.write_port()
+        first, behind = pointers.read_port(), pointers.read_port()
+        m.d.comb += [
+            write.addr.eq(self.pointer.address),
+            write.data.eq(self.pointer.value),
+            write.en.eq(self.pointer.valid),
+        ]
+        accept = self._accept(m, held)
+        m.d.comb += [
+            put.eq(own & ~full),
+            self.i.ready.eq((~east | self.o.ready) & (~own | ~full) & ~self.clear),
+            first.addr.eq(self.i.payload.lo),
+            first.en.eq(accept),
+            behind.addr.eq(self.i.payload.hi),
+            behind.en.eq(accept),
+        ]
+        return first.data, behind.data
+
+    def _look_up_in_turn(self, m: Module, held: _Held) -> tuple[Value, Value]:
+        """Read the first pointer as the token comes in, the other when there is room for it."""
+        token, east, own, full, put = held
+        accepted = Signal()  # in the cycle before
+        first = Signal(self.config.tap_bits)
+        looks = Signal()
+        accept = self._accept(m, held)
+        m.d.comb += [
+            self.i.ready.eq((~east | self.o.ready) & (~own | put) & ~self.busy & ~self.clear),
+            looks.eq(own & ~put & ~full & ~self.busy),
+            self.look.eq(Mux(own & ~put, token.hi, self.i.payload.lo)),
+        ]
+        m.d.sync += [accepted.eq(accept), put.eq(looks & ~self.clear)]
+        with m.If(accepted):
+            m.d.sync += first.eq(self.looked_up)
+        return first, self.looked_up

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -65,7 +67,7 @@ class PE(wiring.Component):
     top : ``In(1)``
         There is no element to the north; ``north.payload`` is 0. Constant.
     tap, pointer : ``In(tap_write_layout(config))``, ``In(pointer_write_layout(config))``
-        Writes of the loader; ``row`` is ignored.
+        Writes of the loader; ``row`` is ignored. With ``config.shared_store`` not both at once.
     run : ``In(element_run_layout())``
         Of the run; stable from ``start`` until ``idle``.
     channels : ``In(16)``
@@ -158,18 +160,8 @@ class PE(wiring.Component):
         m.submodules.multiplier = multiplier = make_multiplier(config)
         m.submodules.accumulators = accumulators = Accumulators(config)
         m.submodules.drain = drain = Drain(config)
-        taps: Memory = Memory(
-            shape=tap_layout(config), depth=config.tap_depth, init=[], attrs={"no_rw_check": "1"}
-        )
-        m.submodules.taps = taps
-        write = taps.write_port()
-        read = taps.read_port()
         flush = Signal()
         m.d.comb += [
-            write.addr.eq(self.tap.address),
-            write.data.eq(self.tap.tap),
-            write.en.eq(self.tap.valid),
-            front_end.pointer.eq(self.pointer),
             accumulators.clear.eq(self.clear),
             self.clearing.eq(accumulators.clearing),
             flush.eq(self.clear | self.clearing),
@@ -177,6 +169,10 @@ class PE(wiring.Component):
         ]
         connect(m, flipped(self.i), front_end.i)
         connect(m, front_end.o, flipped(self.o))
+
+        tap_address = Signal(config.tap_bits)
+        store = self._shared_store if config.shared_store else self._stores
+        tap = store(m, front_end, tap_address)
 
         # State: the token being walked, or a marker of a complete row; rows that are open.
         walking = Signal()
@@ -208,7 +204,7 @@ class PE(wiring.Component):
             must_wait.eq(is_open & (open_rows == self.run.ring_rows[: len(open_rows)])),
             work.ready.eq(free & ~must_wait),
             take.eq(work.valid & work.ready),
-            read.addr.eq(at),
+            tap_address.eq(at),
             self.ring_full.eq(work.valid & free & must_wait),
             self.starved.eq(~work.valid & ~walking & ~completing),
         ]
@@ -230,7 +226,7 @@ class PE(wiring.Component):
         tap_base = Signal.like(base)
         tap_value = Signal.like(value)
         still = Signal()
-        m.d.comb += still.eq(self.run.gate & ((tap_value == 0) | (read.data.code == 0)))
+        m.d.comb += still.eq(self.run.gate & ((tap_value == 0) | (tap.code == 0)))
         m.d.sync += [
             tap_read.eq(walking),
             tap_complete.eq(completing),
@@ -244,10 +240,10 @@ class PE(wiring.Component):
             self.gated.eq(tap_read & still),
             operands_complete.eq(tap_complete),
             accumulators.add.valid.eq(tap_read & ~still),
-            accumulators.add.address.eq(tap_base + read.data.offset),
+            accumulators.add.address.eq(tap_base + tap.offset),
         ]
         with m.If(tap_read & ~still):
-            m.d.sync += [multiplier.activation.eq(tap_value), multiplier.code.eq(read.data.code)]
+            m.d.sync += [multiplier.activation.eq(tap_value), multiplier.code.eq(tap.code)]
 
         # Product stage. A marker here has all additions before it written when it takes effect.
         m.d.sync += [
@@ -290,3 +286,57 @@ class PE(wiring.Component):
         with m.If(flush):
             m.d.sync += [flag.eq(0) for flag in flags]
         return m
+
+    def _stores(self, m: Module, front_end: FrontEnd, address: Signal) -> Any:
+        """Add a memory of the taps; return the one at ``address``, a cycle later."""
+        config = self.config
+        taps: Memory = Memory(
+            shape=tap_layout(config), depth=config.tap_depth, init=[], attrs={"no_rw_check": "1"}
+        )
+        m.submodules.taps = taps
+        write, read = taps.write_port(), taps.read_port()
+        m.d.comb += [
+            write.addr.eq(self.tap.address),
+            write.data.eq(self.tap.tap),
+            write.en.eq(self.tap.valid),
+            front_end.pointer.eq(self.pointer),
+            read.addr.eq(address),
+        ]
+        return read.data
+
+    def _shared_store(self, m: Module, front_end: FrontEnd, address: Signal) -> Any:
+        """Likewise of taps and start pointers: a port for the taps, one for all else."""
+        config = self.config
+        tap: Any = Signal(tap_layout(config))
+        bits = max(config.tap_bits, config.group_bits)
+        store: Memory = Memory(
+            shape=unsigned(max(tap.shape().size, config.tap_bits)),
+            depth=2 << bits,
+            init=[],
+            attrs={"no_rw_check": "1"},
+        )
+        m.submodules.store = store
+        write, read, other = store.write_port(), store.read_port(), store.read_port()
+        zero, one = Const(0, 1), Const(1, 1)
+        other_address = Signal(bits + 1)
+        look = Signal(bits)  # a pointer
+        m.d.comb += [
+            read.addr.eq(Cat(_widened(address, bits), zero)),
+            look.eq(Mux(self.pointer.valid, self.pointer.address, front_end.look)),
+            other_address.eq(
+                Mux(self.tap.valid, Cat(_widened(self.tap.address, bits), zero), Cat(look, one))
+            ),
+            other.addr.eq(other_address),
+            write.addr.eq(other_address),
+            write.data.eq(Mux(self.tap.valid, self.tap.tap.as_value(), self.pointer.value)),
+            write.en.eq(self.tap.valid | self.pointer.valid),
+            front_end.busy.eq(write.en),
+            front_end.looked_up.eq(other.data),
+            tap.eq(read.data),
+        ]
+        return tap
+
+
+def _widened(value: Value, bits: int) -> Value:
+    """``value`` with zeros above it."""
+    return Cat(value, Const(0, bits - len(value))) if len(value) < bits else value
