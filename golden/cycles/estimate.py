@@ -272,7 +272,7 @@ class _Layer:
         within = ((at % s)[:, None] * s + at % s) * phase**2 + (at // s)[:, None] * phase + at // s
         group = np.arange(self.channel_groups) % phase**2
         shift = group // phase * run["row_size"] + group % phase * channels
-        odd = ((np.arange(channels) - shift[:, None]) & 1).astype(np.uint8)
+        low = ((np.arange(channels) - shift[:, None]) & 3).astype(np.uint8)
         elements: list[list[ElementTaps]] = [[] for _ in range(size)]
         cycles: list[list[int]] = []
         bits = most = 0
@@ -297,8 +297,8 @@ class _Layer:
                 zero = None
                 if self.skip is Skip.GATE:
                     zero = (rng.random(flat.size) >= self.weights).astype(np.uint8)
-                bank = odd.ravel()[flat % odd.size]
-                elements[row].append(ElementTaps(counts, bank, zero))
+                offsets = low.ravel()[flat % low.size]
+                elements[row].append(ElementTaps(counts, offsets, zero))
                 most = max(most, flat.size)
                 escape = config.run_symbols - 1
                 cycles[-1].append(element_cycles(flat, groups, channels, config))

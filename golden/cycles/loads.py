@@ -9,24 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.config import Config
+from thresher.golden.cycles.latencies import (
+    CHUNK,
+    CONSTANTS,
+    ELEMENT,
+    FIRST_REQUEST,
+    PASSES,
+    PIPELINE,
+    READ_AHEAD,
+    STEP,
+    TO_PORT,
+    TO_WINDOW,
+    TO_WORD,
+)
 
 __all__ = ["LoadCycles", "column_cycles", "element_cycles", "load_cycles"]
 
 Int64Array = npt.NDArray[np.int64]
-
-# Latencies of hw.weights and hw.memory, in cycles.
-FIRST_REQUEST = 2  # StreamFetcher: from `start` to the first request on offer
-READ_AHEAD = 8  # StreamFetcher: words
-TO_PORT = 1  # Arbiter
-TO_WORD = 2  # StreamFetcher's FIFO: a response to the word on offer
-TO_WINDOW = 2  # BitReader: a word to its bits in the window
-CONSTANTS = 3  # fields of a channel: bias, scale, shift
-ELEMENT = 3  # states between elements: GROUPS, PAIRS, BUILD
-PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4, and `empty` after it
-# Likewise of a compact loader (`pair_cycles` 6).
-CHUNK = 16  # ChunkReader: bits, after which a cycle passes
-STEP = 2  # CompactWriter: a pair to be accepted and to be put
-PASSES = 36  # CodeTables: over the lengths, without those that take a cycle a symbol
 
 
 def element_cycles(positions: Int64Array, groups: int, channels: int, config: Config) -> int:

@@ -222,6 +222,6 @@ def _element_taps(column: Column, row: int, run: Mapping[str, int]) -> ElementTa
     group = taps.positions // max(1, run["channels"])
     return ElementTaps(
         np.bincount(group, minlength=taps.groups),
-        np.asarray(taps.offsets & 1, np.uint8),
+        np.asarray(taps.offsets & 3, np.uint8),
         np.asarray(taps.codes == 0, np.uint8) if run["gate"] else None,
     )

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.config import Config
+from thresher.golden.cycles.latencies import (
+    ADDER,
+    DIGIT,
+    ENCODER,
+    FINISHED,
+    LOOKUP,
+    POOLER,
+    REQUANTISER,
+    SERIAL,
+    SOUTH,
+)
+from thresher.golden.cycles.state import FIRST_WALK, FREE, FULL_RING, W_LAST, WALKED, Run, new_state
 from thresher.golden.errors import ThresherError
 
 __all__ = ["ElementTaps", "LaneInput", "RunCycles", "Traffic", "kernel", "predict_run"]
@@ -19,18 +35,12 @@ ByteArray = npt.NDArray[np.uint8]
 Traffic = Sequence[tuple[int, int, int]]
 """Spans of time in which loads take words through the port: begin, end, words."""
 
-# Latencies of the output stage behind the array, in cycles.
-REQUANTISER = 7
-LOOKUP = 1  # in every run of a machine that has it
-ADDER = 12  # adding: six to a sum, six to the result
-POOLER = 8
-ENCODER = 3
-SOUTH = 1  # Drain: a word is on `south` in the cycle after it was sent
-FINISHED = 1  # RowWriter's `busy` falls in the cycle after its last write, and the run is finished
-
 
 def kernel() -> Any:
     """Return the jitted loops.
+
+    Their machine code is kept in ``~/.cache/thresher/loops``, by a hash of their sources: numba
+    itself looks at the file of a function only, not at what it calls nor at the latencies.
 
     Raises
     ------
@@ -38,13 +48,28 @@ def kernel() -> Any:
         If numba is missing.
     """
     try:
-        from thresher.golden.cycles import kernel as jitted  # noqa: PLC0415
+        import numba  # noqa: F401, PLC0415
     except ImportError as error:
-        if not (error.name or "").startswith(("numba", "llvmlite")):
-            raise
         raise ThresherError(
             "numba is missing, and the cycle model is compiled by it: pip install thresher[model]"
         ) from error
+    return _loops()
+
+
+@cache
+def _loops() -> Any:
+    from numba.core import config  # noqa: PLC0415
+
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:24]
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("THRESHER_CACHE") or Path(base) / "thresher") / "loops" / digest
+    before = config.CACHE_DIR  # type: ignore[attr-defined]
+    config.CACHE_DIR = before or str(folder)  # type: ignore[attr-defined]
+    try:
+        from thresher.golden.cycles import kernel as jitted  # noqa: PLC0415
+    finally:
+        config.CACHE_DIR = before  # type: ignore[attr-defined]
     return jitted
 
 
@@ -72,14 +97,14 @@ class ElementTaps:
     ----------
     counts
         Taps of each group, shape (groups,).
-    odd
-        Lowest bit of each tap's accumulator offset, shape (taps,).
+    low
+        Lowest two bits of each tap's accumulator offset, shape (taps,).
     zero
         Whether a tap's weight is zero, shape (taps,); only of use where zeros are gated.
     """
 
     counts: Int64Array
-    odd: ByteArray
+    low: ByteArray
     zero: ByteArray | None = None
 
 
@@ -172,29 +197,29 @@ def _row_ends(run: Mapping[str, int]) -> Int64Array:
     return np.asarray((np.arange(run["maps"])[:, None] * height + ends).ravel(), np.int64)
 
 
+def _output_cycles(config: Config) -> int:
+    """Cycles of a value in the requantiser: the serial one takes a product of two digits each."""
+    if config.output_cycles == 1:
+        return 1
+    value_digits = -(-(config.accumulator_bits + 2) // DIGIT)
+    return max(2, value_digits * -(-config.scale_bits // DIGIT))
+
+
 def _stack(elements: Sequence[ElementTaps], size: int) -> tuple[Any, Any]:
-    """Start pointers of all elements into one running count of additions to each bank."""
+    """Start pointers of all elements into one row of taps: lowest bits of their offsets."""
     groups = max((element.counts.size for element in elements), default=0)
     pointers = np.zeros((size, groups + 1, size), np.int32)
     at = 0
-    banks = []
+    taps = []
     for number, element in enumerate(elements):
         row, column = divmod(number, size)
         ends = at + np.cumsum(element.counts)
         pointers[row, 0, column] = at
         pointers[row, 1 : ends.size + 1, column] = ends
-        at += element.odd.size
+        at += element.low.size
         pointers[row, ends.size + 1 :, column] = at
-        odd = element.odd.astype(bool)
-        adds = np.ones(odd.size, bool) if element.zero is None else element.zero == 0
-        banks.append(np.stack([adds & ~odd, adds & odd], axis=1))
-    counts = np.zeros((at + 1, 2), np.int32)
-    np.cumsum(np.concatenate(banks), axis=0, out=counts[1:])
-    return pointers, counts
-
-
-def _power(value: int) -> int:
-    return 1 << max(1, value - 1).bit_length()
+        taps.append(element.low if element.zero is None else np.where(element.zero, 4, element.low))
+    return pointers, np.concatenate(taps).astype(np.uint8)
 
 
 def predict_run(  # noqa: PLR0917
@@ -235,14 +260,9 @@ def predict_run(  # noqa: PLR0917
     Raises
     ------
     ThresherError
-        If numba is missing, or the machine has one accumulator bank.
+        If numba is missing.
     """
     jitted = kernel()
-    if config.accumulator_banks != jitted.BANKS:
-        raise ThresherError(
-            f"the cycle model knows machines of {jitted.BANKS} accumulator banks, not of "
-            f"{config.accumulator_banks}: set accumulator_banks={jitted.BANKS}"
-        )
     size = config.lanes
     geometry = np.array(
         [
@@ -257,29 +277,19 @@ def predict_run(  # noqa: PLR0917
         run["width"], run["pad_x"], run["stride_x"], run["out_width"], run["kernel_width"]
     )
     markers = _markers(run)
-    scripts = []
-    visits = [0]
-    visit_words = []
+    entries, visit_words = [], []
+    made: dict[tuple[int, ...], tuple[Any, Any]] = {}
     for lane in lanes:
-        segments = np.asarray(lane.segments, np.int64)
-        count = segments.size * run["height"] * run["maps"]
-        mine = np.zeros(count, np.int64)
-        empty = [np.zeros(0, kind) for kind in (np.uint8, np.int32, np.int32, np.int32)]
-        fixed = (
-            lane.mask, segments, run["maps"], y_table, x_table, markers, geometry,
-            bool(run["send_zeros"]), bool(run["gate"]), config.rlc.max_run, config.rlc.pairs,
-        )  # fmt: skip
-        entries = jitted.write_script(*fixed, *empty, mine)
-        arrays = [np.zeros(entries, array.dtype) for array in empty]
-        jitted.write_script(*fixed, *arrays, mine)
-        scripts.append(arrays)
-        visit_words.append(mine)
-        visits.append(visits[-1] + count)
-    starts = np.cumsum([0, *(script[0].size for script in scripts)])
-    kinds, los, his, marks = (
-        np.concatenate([script[part] for script in scripts]) for part in range(4)
-    )
-    pointers, adds = _stack(elements, size)
+        key = (id(lane.mask), *lane.segments)
+        if key not in made:  # lanes may all read the same
+            made[key] = jitted.write_script(
+                lane.mask, np.asarray(lane.segments, np.int64), run["maps"], y_table, x_table,
+                markers, geometry, bool(run["send_zeros"]), bool(run["gate"]),
+                config.rlc.max_run, config.rlc.pairs,
+            )  # fmt: skip
+        entries.append(made[key][0])
+        visit_words.append(made[key][1])
+    pointers, taps = _stack(elements, size)
 
     rows = run["maps"] * run["out_height"]
     pooled = run["pool"] != 0
@@ -287,34 +297,57 @@ def predict_run(  # noqa: PLR0917
     pool = _pooling(run, max(column_channels)) if pooled else (nothing, nothing, nothing)
     ends = _row_ends(run)
     through = SOUTH + REQUANTISER + LOOKUP * config.lookup + ENCODER
+    through += SERIAL if config.output_cycles > 1 else 0
     through += POOLER if pooled else ADDER if run["add"] else 0
     written = np.zeros((size, rows), np.int64)
     for column, counts in enumerate(out_words):
         if counts.size:
             np.add.at(written[column], ends, counts)
-    last_write, pes = jitted.run_lanes(
-        kinds, los, his, marks, starts,
-        np.array([len(lane.segments) for lane in lanes]), np.concatenate(visit_words),
-        np.array(visits), run["height"], run["maps"],
-        pointers, adds, np.asarray(column_channels, np.int64), run["row_size"],
-        run["channels"], rows, run["out_width"], run["ring_rows"], config.fifo_depth,
-        run["kernel_width"], run["stride_x"] + max(run["pad_x"], run["pad_y"]) + 2, latency,
-        _power(min(run["ring_rows"], rows) + 2), *pool,
-        written, np.bincount(ends, minlength=rows),
-        SOUTH + REQUANTISER + (POOLER if pooled else 0) + ENCODER, config.rlc.pairs,
-        np.array(traffic, np.int64).reshape(-1, 3),
-    )  # fmt: skip
-    finished = int(last_write.max()) + FINISHED
-    taps = int(pes[:, jitted.WALKED].sum())
+    constants = Run(
+        entries=np.concatenate(entries),
+        script_start=np.cumsum([0, *(script.shape[0] for script in entries)]),
+        segments=np.array([len(lane.segments) for lane in lanes]),
+        visit_words=np.concatenate(visit_words),
+        first_visit=np.cumsum([0, *(words.size for words in visit_words)]),
+        height=run["height"],
+        maps=run["maps"],
+        starts=pointers.ravel(),
+        skips=jitted.write_skips(taps, config.accumulator_banks),
+        channels=np.asarray(column_channels, np.int64),
+        row_size=run["row_size"],
+        positions_n=run["channels"],
+        rows=rows,
+        out_width=run["out_width"],
+        ring_rows=run["ring_rows"],
+        fifo_depth=config.fifo_depth,
+        banks=config.accumulator_banks,
+        kernel_width=run["kernel_width"],
+        input_cycles=run["stride_x"] + max(run["pad_x"], run["pad_y"]) + 3,
+        latency=latency,
+        output_cycles=_output_cycles(config),
+        pool_y=pool[0],
+        pool_x=pool[1],
+        pool_rest=pool[2],
+        out_words=written,
+        out_headers=np.bincount(ends, minlength=rows),
+        through=through,
+        slack=config.rlc.pairs,
+        traffic=np.array(traffic, np.int64).reshape(-1, 3),
+    )
+    state = new_state(constants)
+    jitted.go_on(constants, state)
+    elements_end = state.elements[:, :size]
+    walked = elements_end[..., WALKED]
+    finished = int(state.writers[:, W_LAST].max()) + FINISHED
     return RunCycles(
         cycles=record + finished + 1,
-        start=record + int(pes[:, jitted.FIRST_WALK].max()),
-        tail=finished - int(pes[:, jitted.LAST_WALK].max()),
-        walking=taps,
-        ring_full=int(pes[:, jitted.FULL_RING].sum()),
+        start=record + int(elements_end[..., FIRST_WALK].max()),
+        tail=finished - int(elements_end[..., FREE].max()),
+        walking=int(walked.sum()),
+        ring_full=int(elements_end[..., FULL_RING].sum()),
         bounds={
-            "taps": int(pes[:, jitted.WALKED].max()),
-            "tokens": max(script[0].size for script in scripts),
+            "taps": int(walked.max()),
+            "tokens": max(script.shape[0] for script in entries),
             "drain": rows * run["row_size"],
             "port": int(sum(words.sum() + words.size for words in visit_words))
             + int(sum(words.sum() + words.size for words in out_words)),

@@ -6,16 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thresher.golden.config import Config
-from thresher.golden.cycles.loads import READ_AHEAD, LoadCycles
+from thresher.golden.cycles.latencies import DONE, FIRST_WORD, READ_AHEAD, START
+from thresher.golden.cycles.loads import LoadCycles
 from thresher.golden.cycles.runs import RunCycles, Traffic
 from thresher.golden.descriptors import counter_words
 
 __all__ = ["LoadStep", "ProgramCycles", "RunStep", "sequence"]
-
-# Latencies of hw.memory and hw.control, in cycles.
-FIRST_WORD = 6  # StreamFetcher, Arbiter: from `start` to the first descriptor, less the memory's
-START = 1  # Sequencer: from a run's dispatch to its start
-DONE = 2  # END: `drained` to `done`
 
 
 @dataclass(frozen=True)

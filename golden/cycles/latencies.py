@@ -1,0 +1,52 @@
+"""Latencies of the hardware in cycles, as its docstrings state them; all that the model knows.
+
+Times in the loops are counted from the run's start pulse.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
+
+# hw.activations. A token maker begins in the cycle after the start pulse.
+SINGLE_START = 3  # RowReader, one segment: start pulse to first request
+SEVERAL_START = 1  # of several, to LOOK_UP
+WORDS = 16  # RowReader: words that are asked for and not taken, at most
+VISITS = 4  # its visits, of several segments
+ENCODER = 3  # last value of a row to its last word
+
+# hw.array
+ADD = 3  # a walker takes a token, `mac` of its first tap: PE, t + 5 of a token of t, t + 2 here
+FIRST_READ = 5  # a walker takes `complete`, first read of the row: PE, `south` in t + 10
+SEND = 2  # Drain: a word is read, it can be sent; on `south` one cycle later
+SOUTH = 1
+QUEUE = 16  # words of a bank that a drain holds
+RING_FREE = 2  # Drain, PE: last read of a row, the walker can take the `open` that waited
+NOTHING_FREE = 5  # the same of a column without channels, from the walker's `complete`
+
+# hw.output
+REQUANTISER = 7
+SERIAL = 1  # more of it with `output_cycles`
+DIGIT = 16  # bits that SerialScaler multiplies at once
+LOOKUP = 1  # in every run of a machine that has it
+ADDER = 12  # adding: six to a sum, six to the result
+POOLER = 8
+FINISHED = 1  # RowWriter's `busy` falls in the cycle after its last write, and the run is finished
+
+# hw.weights and hw.memory
+FIRST_REQUEST = 2  # StreamFetcher: from `start` to the first request on offer
+READ_AHEAD = 8  # StreamFetcher: words
+TO_PORT = 1  # Arbiter: a request was accepted, it is at the port
+TO_WORD = 2  # StreamFetcher's FIFO: a response to the word on offer
+TO_WINDOW = 2  # BitReader: a word to its bits in the window
+CONSTANTS = 3  # fields of a channel: bias, scale, shift
+ELEMENT = 3  # states between elements: GROUPS, PAIRS, BUILD
+PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4, and `empty` after it
+# Likewise of a compact loader (`pair_cycles` 6).
+CHUNK = 16  # ChunkReader: bits, after which a cycle passes
+STEP = 2  # CompactWriter: a pair to be accepted and to be put
+PASSES = 36  # CodeTables: over the lengths, without those that take a cycle a symbol
+
+# hw.control
+FIRST_WORD = 6  # StreamFetcher, Arbiter: from `start` to the first descriptor, less the memory's
+START = 1  # Sequencer: from a run's dispatch to its start
+DONE = 2  # END: `drained` to `done`

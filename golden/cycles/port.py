@@ -1,0 +1,250 @@
+"""The memory port in jitted loops: row readers, weight fetchers and row writers in turn."""
+
+# numba's decorators are untyped, and each function is a part of the machine with arrays as state.
+# mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc"
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0917
+
+from __future__ import annotations
+
+import numba
+
+from thresher.golden.cycles.latencies import VISITS, WORDS
+from thresher.golden.cycles.state import (
+    FAR,
+    FREED,
+    HEADERS,
+    KEPT,
+    LEFT,
+    NEXT,
+    QUEUED,
+    R_ASKED,
+    R_BURST,
+    R_BURSTS,
+    R_EMPTY,
+    R_END,
+    R_HEADERS,
+    R_LEFT,
+    R_PHASE,
+    R_STALE,
+    R_TIME,
+    R_VISIT,
+    R_WORDS,
+    VISIT,
+    VISIT_HERE,
+    VISIT_TAKEN,
+    W_CHARGED,
+    W_FREE,
+    W_HEAD,
+    W_HEADERS,
+    W_LAST,
+    W_TAIL,
+    WORD_HERE,
+    WORD_TAKEN,
+)
+
+__all__ = ["share_port"]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _next_read(lane, segments, visit_words, first_visit, height, lanes, history, headers):
+    """Return when a lane's row reader asks for its next word; FAR if the decoder decides that.
+
+    Of a single segment headers and words are one stream. Of several, a burst has the phases 0
+    LOOK_UP, 1 PLAN, 2 REQUEST. ``R_LEFT`` is what is left to ask for: 2 a word, 1 a header.
+    """
+    count = segments[lane]
+    now = lanes[lane, R_TIME]
+    while lanes[lane, R_BURST] < lanes[lane, R_BURSTS]:
+        if count == 1 and lanes[lane, R_LEFT] == 0:
+            words = visit_words[first_visit[lane] + lanes[lane, R_BURST]]
+            lanes[lane, R_LEFT] = 2 * words + 1
+        elif count == 1 or (lanes[lane, R_PHASE] == 2 and lanes[lane, R_LEFT] > 0):
+            # A place must be free: of a word that was taken, or of a header.
+            oldest = lanes[lane, R_ASKED] + lanes[lane, R_STALE] - WORDS
+            lanes[lane, R_TIME] = now
+            if oldest < 0:
+                return now
+            if oldest >= lanes[lane, FREED]:
+                return FAR
+            return max(now, history[lane, oldest % KEPT, WORD_TAKEN] + 1)
+        elif lanes[lane, R_PHASE] == 0:
+            burst = lanes[lane, R_BURST] % (count * (height + 1))
+            if burst >= count:
+                last_row = burst // count == height
+                needed = lanes[lane, R_HEADERS] + (burst % count if last_row else 0) - count
+                if needed >= 0:
+                    now = max(now, headers[lane, needed % HEADERS] + 1)
+            lanes[lane, R_PHASE] = 1
+            now += 1
+        elif lanes[lane, R_PHASE] == 1:
+            waits = lanes[lane, R_VISIT] - VISITS
+            if waits >= 0:
+                if waits >= lanes[lane, VISIT]:
+                    lanes[lane, R_TIME] = now
+                    return FAR
+                now = max(now, history[lane, waits % KEPT, VISIT_TAKEN] + 1)
+            burst = lanes[lane, R_BURST] % (count * (height + 1))
+            words = 0
+            if burst >= count:
+                history[lane, lanes[lane, R_VISIT] % KEPT, VISIT_HERE] = now + 1
+                words = visit_words[first_visit[lane] + lanes[lane, R_VISIT]]
+                lanes[lane, R_VISIT] += 1
+            lanes[lane, R_LEFT] = words * 2 + (0 if burst // count == height else 1)
+            lanes[lane, R_PHASE] = 2
+            now += 1
+        else:
+            if lanes[lane, R_EMPTY]:  # REQUEST takes a cycle even if it has nothing to ask for
+                now += 1
+            lanes[lane, R_EMPTY] = 1
+            lanes[lane, R_PHASE] = 0
+            lanes[lane, R_BURST] += 1
+    lanes[lane, R_TIME] = now
+    return FAR
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _read(lane, asked, at, latency, segments, height, lanes, history, headers):
+    """Grant a lane's row reader, which asked since ``asked``, the port in cycle ``at``."""
+    here = at + 1 + latency
+    lanes[lane, R_TIME] = at + 1
+    lanes[lane, R_EMPTY] = 0
+    single = segments[lane] == 1
+    if single and lanes[lane, R_STALE]:
+        # Beyond an input's end until its last word has come.
+        if asked < lanes[lane, R_END]:
+            lanes[lane, R_STALE] += 1
+            return
+        lanes[lane, R_STALE] = 0
+    if lanes[lane, R_LEFT] >= 2 and not (single and lanes[lane, R_LEFT] & 1):
+        history[lane, lanes[lane, R_WORDS] % KEPT, WORD_HERE] = here + 1
+        lanes[lane, R_WORDS] += 1
+        lanes[lane, R_ASKED] += 1
+        lanes[lane, R_LEFT] -= 2
+    elif single:  # the header of this row, before its words
+        history[lane, lanes[lane, R_VISIT] % KEPT, VISIT_HERE] = here + 1
+        lanes[lane, R_VISIT] += 1
+        lanes[lane, R_ASKED] += 1
+        lanes[lane, R_LEFT] -= 1
+    else:  # that of the segment's next row, behind them
+        headers[lane, lanes[lane, R_HEADERS] % HEADERS] = here
+        lanes[lane, R_HEADERS] += 1
+        lanes[lane, R_LEFT] = 0
+    if single and lanes[lane, R_LEFT] == 0:
+        lanes[lane, R_BURST] += 1
+        if lanes[lane, R_BURST] % height == 0:
+            lanes[lane, R_END] = here + 1
+            lanes[lane, R_STALE] = 1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _next_write(column, queue, writers):
+    """Return when a column's row writer asks next; FAR if it has no word."""
+    head = writers[column, W_HEAD]
+    if head == writers[column, W_TAIL]:
+        return FAR
+    return max(queue[column, head % QUEUED] >> 1, writers[column, W_FREE])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _charge(column, at, slack, queue, writers, columns):
+    """Let a column stand still for as long as its oldest word has waited too long."""
+    head = writers[column, W_HEAD]
+    late = at - (queue[column, head % QUEUED] >> 1) - slack
+    more = late - writers[column, W_CHARGED]
+    if more > 0:
+        columns[column, NEXT] += more
+        writers[column, W_CHARGED] = late
+        for k in range(head + 1, writers[column, W_TAIL]):
+            queue[column, k % QUEUED] += 2 * more
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _write(column, at, slack, queue, writers, columns):
+    """Grant a column's row writer the port in cycle ``at``."""
+    head = writers[column, W_HEAD]
+    is_header = queue[column, head % QUEUED] & 1
+    _charge(column, at, slack, queue, writers, columns)
+    writers[column, W_CHARGED] = 0
+    writers[column, W_HEAD] = head + 1
+    writers[column, W_FREE] = at + 1 + is_header
+    if is_header:
+        writers[column, W_HEADERS] -= 1
+        writers[column, W_LAST] = at
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _due(at, traffic, port):
+    """Return the words of loads that have fallen due; each span's words fall due evenly."""
+    while port[1] < traffic.shape[0] and at >= traffic[port[1], 1]:
+        port[2] += traffic[port[1], 2]
+        port[1] += 1
+    if port[1] == traffic.shape[0]:
+        return port[2]
+    begin = traffic[port[1], 0]
+    passed = max(0, at - begin)
+    return port[2] + traffic[port[1], 2] * passed // max(1, traffic[port[1], 1] - begin)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def share_port(run, state, begin, end):
+    """Grant the port from ``begin`` to ``end``: row readers, weight fetchers, writers, in turn.
+
+    What a client asked for before ``begin`` was not known then, since lanes, columns and port go on
+    by turns; it takes the first cycle since that nobody has taken.
+    """
+    segments, visit_words, first_visit = run.segments, run.visit_words, run.first_visit
+    lanes, history, headers = state.lanes, state.history, state.headers
+    queue, writers, columns = state.queue, state.writers, state.columns
+    asks, port, granted, fetched = state.asks, state.port, state.granted, state.fetched
+    traffic, height, latency, slack = run.traffic, run.height, run.latency, run.slack
+    size = segments.size
+    clients = 3 * size
+    for k in range(size):
+        if asks[k] == FAR and segments[k]:  # it may have waited for the decoder
+            asks[k] = _next_read(
+                k, segments, visit_words, first_visit, height, lanes, history, headers
+            )
+        asks[2 * size + k] = _next_write(k, queue, writers)
+
+    at = begin
+    for k in range(clients):
+        at = min(at, max(asks[k], end - LEFT))
+    while at < end:
+        if at >= begin and port[1] < traffic.shape[0]:
+            due = _due(at, traffic, port)
+            for column in range(size):
+                if fetched[column] * size + column < due:
+                    asks[size + column] = min(asks[size + column], at)
+        client = -1
+        nearest = end
+        k = port[0]
+        for _ in range(clients):
+            k += 1
+            if k == clients:
+                k = 0
+            if asks[k] <= at:
+                client = k
+                break
+            nearest = min(nearest, asks[k])
+        if client < 0:
+            at = at + 1 if port[1] < traffic.shape[0] else nearest
+            continue
+        if granted[at % LEFT] != at:
+            granted[at % LEFT] = at
+            port[0] = client
+            if client < size:
+                _read(client, asks[client], at, latency, segments, height, lanes, history, headers)
+                asks[client] = _next_read(
+                    client, segments, visit_words, first_visit, height, lanes, history, headers
+                )
+            elif client < 2 * size:
+                fetched[client - size] += 1
+                asks[client] = FAR
+            else:
+                column = client - 2 * size
+                _write(column, at, slack, queue, writers, columns)
+                asks[client] = _next_write(column, queue, writers)
+        at += 1
+    for column in range(size):
+        if writers[column, W_HEAD] < writers[column, W_TAIL]:
+            _charge(column, end, slack, queue, writers, columns)

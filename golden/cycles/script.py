@@ -1,0 +1,186 @@
+"""What a lane does in a run, entry by entry: words, items, tokens and markers, without times."""
+
+# numba's decorators are untyped, and each function is a part of the machine with arrays as state.
+# mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc"
+# ruff: noqa: ANN001, ANN201, PLR0912, PLR0915, PLR0917
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+__all__ = [
+    "BUBBLE", "COMPLETE", "END_ROW", "HIT", "KIND", "LAST", "MOST_SKIPPED", "NEW_MAP", "NEW_WORD",
+    "OPEN", "ROW", "STEP", "TOKENS", "row_words", "write_script", "write_skips",
+]  # fmt: skip
+
+# An entry is a cycle of the decoder, or a step of the token maker's sequence.
+BUBBLE, STEP, HIT, OPEN, COMPLETE, ROW, TOKENS, END_ROW, NEW_MAP = range(9)
+KIND = 15
+NEW_WORD = 16  # with BUBBLE, STEP, HIT: a word begins
+LAST = 32  # with them: a visit ends
+MOST_SKIPPED = 255
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def row_words(mask, rows, max_run, pairs):
+    """Return the words of each row's code, headers excluded; rows of equal size."""
+    counts = np.zeros(rows, np.int64)
+    size = mask.size // max(1, rows)
+    for row in range(rows):
+        zeros = count = 0
+        for at in range(row * size, (row + 1) * size):
+            if mask[at]:
+                count += zeros // (max_run + 1) + 1
+                zeros = 0
+            else:
+                zeros += 1
+        counts[row] = (count + pairs - 1) // pairs
+    return counts
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def write_skips(taps, banks):
+    """Return how many taps from each one on add to each bank, shape (banks * taps,).
+
+    At most MOST_SKIPPED. ``taps`` are the lowest two bits of their offsets; 4: nothing is added.
+    """
+    skips = np.zeros(banks * taps.size, np.uint8)
+    for bank in range(banks):
+        count = 0
+        for tap in range(taps.size - 1, -1, -1):
+            hits = taps[tap] < 4 and taps[tap] & banks - 1 == bank
+            count = min(count + 1, MOST_SKIPPED) if hits else 0
+            skips[bank * taps.size + tap] = count
+    return skips
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def write_script(
+    mask, segments, maps, y_table, x_table, markers, geometry, send_zeros, gate, max_run, pairs
+):
+    """Write a lane's script.
+
+    Parameters
+    ----------
+    mask
+        Whether each value is not zero, in the order of the visits: map, row, segment, position,
+        channel.
+    segments
+        Channels of each segment.
+    y_table, x_table
+        Place, phase, first and last kernel index of each input row and position.
+    markers
+        For each input row: rows that open before its tokens, rows that complete after them, and
+        how many of these open there, too.
+    geometry
+        row_size, N, map_size, channel_groups, phase_groups, kernel_width, stride_x, round_groups.
+
+    Returns
+    -------
+    entries
+        Kind and flags; of a HIT its groups ``lo``, ``hi``, and how often they repeat * 8 + the
+        lowest two bits of its base * 2 + whether it adds. Shape (entries, 4).
+    visit_words
+        Words of each visit.
+    """
+    (row_size, positions, map_size, channel_groups, phase_groups, kernel_width) = geometry[:6]
+    stride_x, round_groups = geometry[6:]
+    height, width = y_table.shape[0], x_table.shape[0]
+    visit_words = np.zeros(segments.size * height * maps, np.int64)
+    ones = mask.size
+    if not send_zeros:
+        ones = mask.size // (max_run + 1)
+        for value in mask:
+            ones += value
+    steps = visit_words.size * (width + 1)
+    entries = np.zeros((ones + steps + (markers.sum() + 4 * height + 1) * maps, 4), np.int32)
+    los, his, marks = np.zeros((3, width), np.int64)
+    count = at = visit = 0
+    for m in range(maps):
+        if m:
+            entries[count, 0] = NEW_MAP
+            count += 1
+        for y in range(height):
+            entries[count, 0] = ROW
+            count += 1
+            for _ in range(markers[y, 0]):
+                entries[count, 0] = OPEN
+                count += 1
+            entries[count, 0] = TOKENS
+            count += 1
+
+            # What a hit of channel 0 meets at each position of this row.
+            place_y, phase_y, low_y, high_y = y_table[y]
+            for x in range(width):
+                place_x, phase_x, low_x, high_x = x_table[x]
+                first = m * round_groups + (phase_y * stride_x + phase_x) * phase_groups
+                first += low_y * kernel_width
+                repeats = 0
+                los[x], his[x] = first + low_x, first + high_x + 1
+                if low_y <= high_y and low_x <= high_x:
+                    repeats = high_y - low_y + 1
+                    if low_x == 0 and high_x == kernel_width - 1:
+                        los[x], his[x] = first, first + repeats * kernel_width
+                        repeats = 1
+                base = m * map_size + place_y * row_size + place_x * positions
+                marks[x] = repeats * 8 + (base & 3) * 2
+
+            first_channel = 0
+            for channels in segments:
+                begin = count
+                coded = -1  # element of the pair before
+                pair = here = channel = x = 0  # here: position of the decoder
+                for e in range(width * channels):
+                    value = mask[at + e]
+                    if value or send_zeros:
+                        flag = 0
+                        # The pairs of the zeros before it, and its own.
+                        while value and coded < e:
+                            last = coded
+                            coded = min(coded + max_run + 1, e)
+                            flag = NEW_WORD if pair % pairs == 0 else 0
+                            pair += 1
+                            if send_zeros:
+                                entries[begin + last + 1, 0] |= flag
+                                continue
+                            to = x if coded == e else coded // channels
+                            for _ in range(to - here - 1):
+                                entries[count, 0] = STEP | flag
+                                flag = 0
+                                count += 1
+                            if coded < e:
+                                entries[count, 0] = (STEP if to > here else BUBBLE) | flag
+                                count += 1
+                            here = to
+                        groups = (first_channel + channel) * channel_groups
+                        if send_zeros:
+                            entries[count, 0] |= HIT  # its word may begin before its pair
+                        else:
+                            entries[count, 0] = HIT | flag
+                        entries[count, 1] = groups + los[x]
+                        entries[count, 2] = groups + his[x]
+                        entries[count, 3] = marks[x] | (0 if gate and not value else 1)
+                        count += 1
+                    channel += 1
+                    if channel == channels:
+                        channel = 0
+                        x += 1
+                if count == begin:
+                    entries[count, 0] = BUBBLE
+                    count += 1
+                entries[begin, 0] |= NEW_WORD
+                entries[count - 1, 0] |= LAST
+                visit_words[visit] = (pair + pairs - 1) // pairs
+                visit += 1
+                at += width * channels
+                first_channel += channels
+            for k in range(markers[y, 1]):
+                if k >= markers[y, 1] - markers[y, 2]:
+                    entries[count, 0] = OPEN
+                    count += 1
+                entries[count, 0] = COMPLETE
+                count += 1
+            entries[count, 0] = END_ROW
+            count += 1
+    return entries[:count], visit_words

@@ -1,0 +1,228 @@
+"""What the loops of a run work on: its constants, and the state of its parts, as arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thresher.golden.cycles.latencies import (
+    QUEUE,
+    SEVERAL_START,
+    SINGLE_START,
+)
+
+__all__ = ["FAR", "KEPT", "LEFT", "TURN", "Run", "State", "new_state"]
+
+TURN = 32  # cycles for which lanes, port and columns go on by turns
+KEPT = 32  # words and visits of a lane that are remembered; more than RowReader's WORDS
+HEADERS = 512  # headers that have come; at least twice the segments of a lane
+QUEUED = 256  # words of a column that wait for the port
+LEFT = 256  # cycles for which the port's use is remembered
+FAR = 1 << 60
+
+# State of a lane: next entry; when the decoder, token maker, its stages and output moved last; its
+# word and visit. Of the row reader when it can go on, the burst, its phase, what is left of it,
+# headers, words asked for, visit, ... T: the token on its way east, its column, when it is there.
+(
+    AT, DECODED, TAKEN, CONTROL, STAGE, REPEATED, OFFERED, WORD, VISIT, WORD_OF_VISIT, BUSY,
+    R_TIME, R_BURST, R_PHASE, R_LEFT, R_HEADERS, R_ASKED, R_VISIT, R_EMPTY, R_WORDS, R_STALE, R_END,
+    R_BURSTS, FREED,
+    T_LEFT, T_COLUMN, T_TIME, T_LO, T_HI, T_MARK, T_KIND, LANE_FIELDS,
+) = range(32)  # fmt: skip
+
+# State of an element: when it accepted its last token and put it into its FIFO, when its walker is
+# free; tokens that the FIFO took, how many of them wait for a row's drain; taps walked; the first
+# one's cycle; rows opened, complete, drained; cycles that a full ring cost.
+(
+    ACCEPT, WRITTEN, FREE, FILLED, WAITING, WALKED, FIRST_WALK,
+    OPENED, COMPLETED, DRAINED, FULL_RING, ELEMENT_FIELDS,
+) = range(12)  # fmt: skip
+
+# State of a reader of a bank: next word, its row, the row's end; last read; place among the tokens.
+B_WORD, B_ROW, B_END, B_LAST, B_TOKEN, READER_FIELDS = range(6)
+
+# Of a lane's words and visits: when they came, when they were taken.
+WORD_HERE, WORD_TAKEN, VISIT_HERE, VISIT_TAKEN, HISTORY_FIELDS = range(5)
+
+COUNT = 0x1FFFF  # mask of a token's taps
+
+# State of a column: words sent, when the next one can be, the word's channel, x, row of the map and
+# row of the run; parts of a coded word.
+SENT, NEXT, CHANNEL, X, Y, ROW_NUMBER, PART, COLUMN_FIELDS = range(8)
+
+# State of a row writer: words that wait for the port, when it is free for one, headers to come.
+W_HEAD, W_TAIL, W_FREE, W_CHARGED, W_HEADERS, W_LAST, WRITER_FIELDS = range(7)
+
+
+class Run(NamedTuple):
+    """Constants of a run.
+
+    Parameters
+    ----------
+    entries, script_start
+        Scripts of the lanes, one behind the other, see :func:`write_script`.
+    segments, visit_words, first_visit
+        Segments of each lane; words of each visit, first visit of each lane.
+    height, maps
+        Rows of a map, maps.
+    starts
+        Start pointers of the elements, counted over all of them, by row, group and column: shape
+        (P * (groups + 1) * P,).
+    skips
+        How many taps from each one on add to each bank, if the base lies in bank 0: shape
+        (banks * taps,). See :func:`write_skips`.
+    channels
+        Output channels of each column.
+    output_cycles
+        Cycles that a value takes in the requantiser.
+    pool_y, pool_x, pool_rest
+        Windows that each output row, position lies in; cycles after each row. Empty: no pooling.
+    out_words, out_headers
+        Words that each column writes for the windows that each output row ends, shape (P, rows),
+        and the headers, shape (rows,).
+    through
+        Cycles from a word's sending to the last word of its row on offer to the port.
+    slack
+        Values that a column can still take while a word waits for the port: those of a word.
+    traffic
+        Spans of time in which loads take words, shape (spans, 3): begin, end, words.
+    """
+
+    entries: Any
+    script_start: Any
+    segments: Any
+    visit_words: Any
+    first_visit: Any
+    height: int
+    maps: int
+    starts: Any
+    skips: Any
+    channels: Any
+    row_size: int
+    positions_n: int
+    rows: int
+    out_width: int
+    ring_rows: int
+    fifo_depth: int
+    banks: int
+    kernel_width: int
+    input_cycles: int
+    latency: int
+    output_cycles: int
+    pool_y: Any
+    pool_x: Any
+    pool_rest: Any
+    out_words: Any
+    out_headers: Any
+    through: int
+    slack: int
+    traffic: Any
+
+
+class State(NamedTuple):
+    """State of all parts.
+
+    Parameters
+    ----------
+    lanes
+        Of lanes and their readers, shape (P, LANE_FIELDS).
+    history, headers
+        When a lane's last words and visits came and were taken, shape (P, KEPT, HISTORY_FIELDS);
+        when its last headers came, shape (P, HEADERS).
+    elements
+        Shape (P, P + 1, ELEMENT_FIELDS), a column more than there is.
+    times, whats
+        Of the last tokens in each element: when the walker takes it (not known yet: when it came);
+        its first tap << 20 | taps << 3 | lowest bits of its base << 1 | it adds, or less the kind
+        of a marker. Shape (P * P * tokens,).
+    done, gone
+        Of the last rows in each element: its first read, its last one, in the time of the southern
+        end of the column. Shape (P * P * rows,).
+    readers
+        Of the banks of the drains, shape (P * P, banks, READER_FIELDS).
+    columns
+        Shape (P, COLUMN_FIELDS).
+    ready, gave_way
+        Of the next words of a column: when all elements have it; when the word before left its
+        place. Shape (P * words,).
+    port
+        Client served last; span of the loads, words before it.
+    asks
+        Since when each client asks: row readers, weight fetchers, writers.
+    granted
+        Cycles in which the port was taken, the last LEFT.
+    fetched, queue, writers
+        Words of the loads, words that wait for the port, the writers.
+    """
+
+    lanes: Any
+    history: Any
+    headers: Any
+    elements: Any
+    times: Any
+    whats: Any
+    done: Any
+    gone: Any
+    readers: Any
+    columns: Any
+    ready: Any
+    gave_way: Any
+    port: Any
+    asks: Any
+    granted: Any
+    fetched: Any
+    queue: Any
+    writers: Any
+
+
+def _power(value: int) -> int:
+    return 1 << max(1, value - 1).bit_length()
+
+
+def new_state(run: Run) -> State:
+    """Return the state at the start pulse."""
+    size = run.segments.size
+
+    def zeros(*shape: int) -> Any:
+        return np.zeros((size, *shape), np.int64)
+
+    lanes = zeros(LANE_FIELDS)
+    lanes[:, AT] = run.script_start[:-1]
+    lanes[:, BUSY] = 1
+    lanes[:, T_COLUMN] = size
+    lanes[:, CONTROL] = run.input_cycles
+    single = run.segments == 1
+    lanes[:, R_TIME] = np.where(single, SINGLE_START, SEVERAL_START)
+    visits = np.where(single, run.height, run.segments * (run.height + 1))
+    lanes[:, R_BURSTS] = visits * run.maps
+    writers = zeros(WRITER_FIELDS)
+    writers[:, W_LAST] = -1
+    writers[:, W_HEADERS] = np.where(run.channels > 0, run.out_headers.sum(), 0)
+    readers = zeros(size, run.banks, READER_FIELDS)
+    readers[..., B_WORD] = np.arange(run.banks)
+    readers[..., B_LAST] = -1
+    ends = np.arange(run.banks) // run.row_size
+    readers[..., B_ROW], readers[..., B_END] = ends, (ends + 1) * run.row_size
+    rows = _power(min(run.ring_rows, run.rows) + 2)
+    tokens = _power(2 * run.fifo_depth + 3 * TURN)
+    return State(
+        lanes=lanes,
+        history=zeros(KEPT, HISTORY_FIELDS),
+        headers=zeros(HEADERS),
+        elements=zeros(size + 1, ELEMENT_FIELDS),
+        times=zeros(size * tokens).ravel(),
+        whats=zeros(size * tokens).ravel(),
+        done=zeros(size * rows).ravel(),
+        gone=zeros(size * rows).ravel(),
+        readers=readers.reshape(size * size, run.banks, READER_FIELDS),
+        columns=zeros(COLUMN_FIELDS),
+        ready=zeros(QUEUE * run.banks).ravel(),
+        gave_way=zeros(QUEUE * run.banks).ravel() - 1,
+        port=np.zeros(3, np.int64),
+        asks=np.full(3 * size, FAR),
+        granted=np.full(LEFT, -1),
+        fetched=zeros(),
+        queue=zeros(QUEUED),
+        writers=writers,
+    )
