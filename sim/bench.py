@@ -294,7 +294,7 @@ def measure(case: Case, modes: Sequence[Skip]) -> Row:
     cycles: dict[str, int] = {}
     kept: FinishedRun | None = None
     for mode in modes:
-        program = compile_network(network, case.config, inputs, mode)
+        program = compile_network(network, case.config, inputs, mode, streamed=not case.resident)
         finished = run_program(program, latency=case.latency)
         difference = finished.compare().first
         if difference is not None:

@@ -68,7 +68,13 @@ def assign_columns(
         totals[best] += loads[channel]
     if exchange:
         _exchange(loads, totals, column_of)
-    return [np.flatnonzero(column_of == column) for column in range(lanes)]
+    order = np.arange(lanes)
+    if not others.any():
+        # Nobody reads the columns, and a token reaches them one after another: those first that
+        # have most to do.
+        fullest = totals[:, :lanes].max(axis=1)
+        order = np.argsort(-np.round(fullest / max(1e-9, fullest.max()), 6), kind="stable")
+    return [np.flatnonzero(column_of == column) for column in order.tolist()]
 
 
 def _exchange(loads: FloatArray, totals: FloatArray, column_of: IntArray) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.compiler.reading import Reading, deal, shares
+from thresher.golden.compiler.reading import Reading, deal, level, shares
 from thresher.golden.compiler.stages import Stage, Taps, Work
 from thresher.golden.config import Config
 from thresher.golden.descriptors import Pool
@@ -32,6 +33,7 @@ OperandSegment = tuple[tuple[str, int], list[IntArray]]
 
 _TAPS_A_TOKEN = 2.5  # at least, of an element, in a round
 _ROUND_COST = 4.0  # cycles of a round beside its taps
+_PASS_COST = 300.0  # cycles of a pass beside its weights and taps
 _FIELD = (1 << 12) - 1  # most channels of a column, and rows of a ring, that a record can say
 
 
@@ -208,7 +210,9 @@ def _rows_of(stage: Stage, reading: Reading, work: Work, column: IntArray, lanes
         if start < end:
             readers = np.array(blocks[number // lanes])
             parts = taken[number // lanes, readers, number % lanes]
-            rows[order[start:end]] = readers[deal(int(end - start), parts)]
+            mine = order[start:end]
+            dealt = level(deal(int(end - start), parts), work.cost[mine], parts)
+            rows[mine] = readers[dealt]
     return rows
 
 
@@ -353,6 +357,7 @@ def cut_into_passes(
     *,
     most: int | None = None,
     one_input: bool = False,
+    streamed: bool = False,
 ) -> list[Pass]:
     """Cut a stage into the fewest passes of equal numbers of channels that fit.
 
@@ -364,6 +369,9 @@ def cut_into_passes(
         Most channels a column, where others have to be cut alike.
     one_input
         The program has one input, so a run may read it in rounds.
+    streamed
+        Weights are loaded while the network runs. A stage that takes longer to load than to compute
+        has a last pass of just so many channels that they load while those before them compute.
 
     Raises
     ------
@@ -375,10 +383,21 @@ def cut_into_passes(
     limit = min(limits_of(stage, config).channels, most or _FIELD)
     widest = max(column.size for column in columns)
     count = -(-widest // limit)
+    loading = np.bincount(work.taps.output, minlength=stage.out_shape[0])
+    computing = work.cost.sum() / config.multipliers
+    longest = float(max(loading[column].sum() for column in columns))
+    streamed &= longest > computing
+    if streamed and count == 1 and widest > 1 and computing > _PASS_COST:
+        count = 2
     while True:
-        size = -(-widest // count)
+        last = 0  # of the channels, in a pass of their own
+        if streamed and count > 1:
+            last = int(np.ceil(widest * computing / ((count - 1) * longest + computing)))
+        size = -(-(widest - last) // (count - (last > 0)))
+        bounds = [*range(0, widest - last, size), widest - last, widest]
         parts = [
-            [column[first : first + size] for column in columns] for first in range(0, widest, size)
+            [column[first:end] for column in columns]
+            for first, end in pairwise(bounds if last else bounds[:-1])
         ]
         passes = [
             pass_of(

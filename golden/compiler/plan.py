@@ -73,6 +73,8 @@ class Planner:
         Share of each channel's values that is not zero, by map; missing ones count as 1.
     inputs
         That follow one another.
+    streamed
+        As for :func:`~thresher.golden.compiler.program.compile_network`.
     """
 
     def __init__(
@@ -81,9 +83,11 @@ class Planner:
         config: Config,
         skip: Skip,
         densities: Mapping[str, FloatArray],
+        *,
         inputs: int = 1,
+        streamed: bool = False,
     ) -> None:
-        self.inputs = inputs
+        self.inputs, self.streamed = inputs, streamed
         self.stages = list(stages)
         self.config, self.skip, self.densities = config, skip, dict(densities)
         self.stored: dict[str, Segments] = {}
@@ -224,6 +228,7 @@ class Planner:
                         self.config,
                         most=most,
                         one_input=self.inputs == 1 and stage.result not in self.added,
+                        streamed=self.streamed,
                     )
             except FitError as found:
                 error = error or found

@@ -121,6 +121,7 @@ def compile_network(
     skip: Skip = Skip.BOTH,
     *,
     keep_layers: bool = False,
+    streamed: bool = False,
 ) -> Program:
     """Lay a network and its inputs out for a machine.
 
@@ -136,6 +137,8 @@ def compile_network(
         Which multiplications by zero take no cycle.
     keep_layers
         Store every layer's output, also where a layer would be merged into a convolution.
+    streamed
+        What counts is the time with its loads, not that of weights which are resident.
 
     Returns
     -------
@@ -153,7 +156,14 @@ def compile_network(
     inference = infer(network, values)
     check_accumulators(network, config.accumulator_bits)
     _check_machine(network, config)
-    compiler = _Compiler(network, config, values.astype(np.int64), skip, keep_layers=keep_layers)
+    compiler = _Compiler(
+        network,
+        config,
+        values.astype(np.int64),
+        skip,
+        keep_layers=keep_layers,
+        streamed=streamed,
+    )
     compiler.run()
     return compiler.program(inference)
 
@@ -169,6 +179,7 @@ class _Compiler:
         skip: Skip,
         *,
         keep_layers: bool,
+        streamed: bool,
     ) -> None:
         self.network, self.config, self.values, self.skip = network, config, values, skip
         self.keep_layers = keep_layers
@@ -190,7 +201,9 @@ class _Compiler:
         self.shapes = network.shapes()
         densities = {stage.result: self.density(stage.content) for stage in stages}
         densities["input"] = self.density((("input", np.arange(self.values.shape[1])),))
-        self.planner = Planner(stages, config, skip, densities, len(values))
+        self.planner = Planner(
+            stages, config, skip, densities, inputs=len(values), streamed=streamed
+        )
         self.layout = Layout(config)
         self.writer = ProgramWriter(config, self.layout, skip, len(values))
         self.maps: dict[str, StoredMap] = {}

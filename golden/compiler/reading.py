@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Reading", "Stream", "deal", "readings", "shares"]
+__all__ = ["Reading", "Stream", "deal", "level", "readings", "shares"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 _SWEEPS = 24
+_EXCHANGES = 8  # most, of things that were dealt
+_LEVEL = 0.004  # of what a receiver should get: level enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,3 +235,46 @@ def deal(count: int, parts: FloatArray) -> IntArray:
     rounds = np.concatenate([np.arange(number) for number in numbers])
     turn = (rounds + 0.5) / np.maximum(1, numbers)[receiver]
     return np.asarray(receiver[np.lexsort((receiver * (1 - 2 * (rounds % 2)), turn))])
+
+
+def level(receiver: IntArray, cost: FloatArray, parts: FloatArray) -> IntArray:
+    """Exchange things that were dealt, until the receivers' costs are near what they should get.
+
+    Parameters
+    ----------
+    receiver, cost
+        Of each thing.
+    parts
+        How much each receiver should get, shape (receivers,).
+
+    Examples
+    --------
+    >>> level(np.array([0, 1, 1, 0]), np.array([5.0, 1, 2, 3]), np.array([1.0, 1.0])).tolist()
+    [0, 0, 1, 1]
+    """
+    total = parts.sum()
+    if total <= 0:
+        return receiver
+    wanted = parts * (cost.sum() / total)
+    receiver = receiver.copy()
+    for _ in range(_EXCHANGES):
+        over = np.bincount(receiver, cost, parts.size) - wanted
+        most, least = int(np.argmax(over)), int(np.argmin(over))
+        gap = (over[most] - over[least]) / 2
+        if gap <= _LEVEL * wanted.max():
+            break
+        # Of each thing of one, the thing of the other that is dearer or cheaper by the gap.
+        ours, theirs = np.flatnonzero(receiver == most), np.flatnonzero(receiver == least)
+        if not theirs.size:
+            break
+        theirs = theirs[np.argsort(cost[theirs], kind="stable")]
+        after = np.searchsorted(cost[theirs], cost[ours] - gap)
+        after = np.clip(after, 1, theirs.size - 1) if theirs.size > 1 else 0 * after
+        before = np.maximum(after - 1, 0)
+        misses = np.abs(cost[ours] - cost[theirs[np.stack([before, after])]] - gap)
+        side, one = np.unravel_index(int(np.argmin(misses)), misses.shape)
+        if misses[side, one] >= gap:
+            break
+        other = theirs[(before, after)[side][one]]
+        receiver[ours[one]], receiver[other] = least, most
+    return receiver
