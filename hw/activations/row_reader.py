@@ -373,22 +373,23 @@ class RowReader(wiring.Component):
             count_here = self.response.payload[:count_bits]
             visit_pushed: Any = Signal(visit_layout)
             final_row = Signal()  # the last header has come
-            rows_end = Mux(is_word, final_row, last_row)
-            words_end = Mux(is_word, word_in.last, visit_pushed.empty)
+            in_row, ends_row = taken != 0, taken == 1
+            rows_end = Mux(in_row, final_row, last_row)
+            words_end = Mux(in_row, ends_row, visit_pushed.empty)
             m.d.comb += [
-                is_word.eq(taken != 0),
-                word_in.last.eq(taken == 1),
+                is_word.eq(in_row),
+                word_in.last.eq(ends_row),
                 visit_pushed.empty.eq(count_here == 0),
                 visits.w_data.eq(visit_pushed),
-                visits.w_en.eq(wanted & ~is_word),
+                visits.w_en.eq(wanted & ~in_row),
                 ends_input.eq(wanted & rows_end & words_end),
-                row_steps.eq(wanted & ~is_word),
+                row_steps.eq(wanted & ~in_row),
             ]
             if depth > 1:
                 m.d.comb += visit_pushed.channels.eq(read_table.data.channels)
             with m.If(wanted):
-                m.d.sync += taken.eq(Mux(is_word, taken - 1, count_here))
-                with m.If(~is_word):
+                m.d.sync += taken.eq(Mux(in_row, taken - 1, count_here))
+                with m.If(~in_row):
                     m.d.sync += final_row.eq(last_row)
                 with m.If(ends_input):
                     m.d.comb += row_restarts.eq(1)
