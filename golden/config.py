@@ -31,6 +31,7 @@ PRESETS = {
         "pool_depth": 512,
         "pair_cycles": 6,
         "output_cycles": 4,
+        "registered_links": 1,
         "map_bits": 10,
         "count_bits": 14,
         "port_bits": 64,
@@ -125,6 +126,10 @@ class Config:
     output_cycles
         Cycles that an output value takes: 1, or 4, with a fourth of the multipliers and a third of
         the logic (six and eight of accumulators above 30 and 46 bits).
+    registered_links
+        Whether the links of the output stages and to the memory have a register each, 1 or 0: a
+        faster clock, and an item in two cycles at most. Only with ``output_cycles`` 4, since
+        otherwise an output takes one.
     map_bits
         Width of a map's height and width, and of its results'; 9 to 12.
     count_bits
@@ -164,6 +169,7 @@ class Config:
     segments: int = 64
     pair_cycles: int = 1
     output_cycles: int = 1
+    registered_links: int = 0
     map_bits: int = 12
     count_bits: int = 20
     shared_store: int = 0
@@ -204,6 +210,10 @@ class Config:
             "accumulator_banks": ((1, 2, 4), "1, 2 or 4"),
             "pair_cycles": ((1, 6), "1 or 6"),
             "output_cycles": ((1, 4), "1 or 4"),
+            "registered_links": (
+                (0, int(self.output_cycles != 1)),
+                "0, or 1 with output_cycles 4",
+            ),
             "shared_store": (
                 (0, int(self.pair_cycles != 1)),
                 "0, or 1 with pair_cycles 6",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -18,6 +18,7 @@ from thresher.hw.array.array import Array
 from thresher.hw.control.counters import Counters
 from thresher.hw.control.sequencer import Sequencer
 from thresher.hw.layouts import memory_request_layout
+from thresher.hw.link import Link
 from thresher.hw.memory.arbiter import Arbiter
 from thresher.hw.memory.stream_fetcher import StreamFetcher
 from thresher.hw.output.adder import Adder
@@ -143,17 +144,18 @@ class Accelerator(wiring.Component):
             for lane, component in enumerate(parts):
                 place(m, f"{name}_{lane}", component, platform)
 
-        # Memory: lanes, weights, program; results, counters.
+        # Memory: lanes, weights, program; results, counters. A write may wait in its link.
+        waiting: list[Value] = []
         connect(m, wiring.flipped(self.request), arbiter.request)
         connect(m, wiring.flipped(self.response), arbiter.response)
         for lane in lanes:
             self._connect_reader(m, arbiter, lane, readers[lane])
             self._connect_reader(m, arbiter, config.lanes + lane, fetchers[lane])
-            connect(m, writers[lane].request, arbiter.write[lane].request)
+            waiting.append(self._link(m, writers[lane].request, arbiter.write[lane].request))
         self._connect_reader(m, arbiter, 2 * config.lanes, program_fetcher)
         for lane, reader in enumerate(operand_readers):
             self._connect_reader(m, arbiter, 2 * config.lanes + 1 + lane, reader)
-        connect(m, counters.request, arbiter.write[config.lanes].request)
+        counts_wait = self._link(m, counters.request, arbiter.write[config.lanes].request)
 
         # Control: the accumulators are cleared once, after reset.
         begin = Signal()
@@ -204,13 +206,13 @@ class Accelerator(wiring.Component):
             connect(m, readers[lane].o, decoders[lane].i)
             connect(m, decoders[lane].o, makers[lane].i)
             connect(m, makers[lane].o, array.tokens[lane])
-            connect(m, array.sums[lane], requantisers[lane].i)
+            self._link(m, array.sums[lane], requantisers[lane].i)
             outputs = requantisers[lane].o
             if config.lookup:
-                connect(m, outputs, lookups[lane].i)
+                self._link(m, outputs, lookups[lane].i)
                 outputs = lookups[lane].o
             if config.residual:
-                connect(m, outputs, adders[lane].i)
+                self._link(m, outputs, adders[lane].i)
                 connect(m, operand_readers[lane].o, operand_decoders[lane].i)
                 connect(m, operand_decoders[lane].o, adders[lane].operand)
                 connect(m, adders[lane].sums, poolers[lane].sums)
@@ -221,8 +223,8 @@ class Accelerator(wiring.Component):
                     operand_decoders[lane].width.eq(run.pooled_width),
                     operand_decoders[lane].start.eq(run_start),
                 ]
-            connect(m, outputs, poolers[lane].i)
-            connect(m, poolers[lane].o, encoders[lane].i)
+            self._link(m, outputs, poolers[lane].i)
+            self._link(m, poolers[lane].o, encoders[lane].i)
             connect(m, encoders[lane].o, writers[lane].i)
             m.d.comb += [
                 readers[lane].segment.eq(sequencer.segments[lane]),
@@ -253,8 +255,8 @@ class Accelerator(wiring.Component):
             part.busy for parts in (readers, makers, operand_readers, writers) for part in parts
         ]
         m.d.comb += [
-            sequencer.run_busy.eq(Cat(*busy, ~array.idle).any()),
-            sequencer.drained.eq(~counters.busy & arbiter.idle),
+            sequencer.run_busy.eq(Cat(*busy, *waiting, ~array.idle).any()),
+            sequencer.drained.eq(~counters.busy & ~counts_wait & arbiter.idle),
         ]
 
         # Counters.
@@ -318,9 +320,22 @@ class Accelerator(wiring.Component):
             self.error_position.eq(position),
         ]
 
-    @staticmethod
+    def _link(self, m: Module, source: stream.Interface, sink: stream.Interface) -> Value:
+        """Connect two parts, through a register if so configured; return whether it is full."""
+        if not self.config.registered_links:
+            connect(m, source, sink)
+            return Const(0)
+        m.submodules += (link := Link(source.payload.shape()))
+        connect(m, source, link.i)
+        connect(m, link.o, sink)
+        return link.o.valid
+
     def _connect_reader(
-        m: Module, arbiter: Arbiter, client: int, part: RowReader | OperandReader | StreamFetcher
+        self,
+        m: Module,
+        arbiter: Arbiter,
+        client: int,
+        part: RowReader | OperandReader | StreamFetcher,
     ) -> None:
-        connect(m, part.request, arbiter.read[client].request)
+        self._link(m, part.request, arbiter.read[client].request)
         connect(m, arbiter.read[client].response, part.response)
