@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect
 
 from thresher.golden.config import Config
@@ -144,18 +145,25 @@ class Accelerator(wiring.Component):
             for lane, component in enumerate(parts):
                 place(m, f"{name}_{lane}", component, platform)
 
-        # Memory: lanes, weights, program; results, counters. A write may wait in its link.
+        # Memory: lanes, weights, program; results, counters. A write may wait in its link, and a
+        # token likewise.
         waiting: list[Value] = []
         connect(m, wiring.flipped(self.request), arbiter.request)
         connect(m, wiring.flipped(self.response), arbiter.response)
         for lane in lanes:
             self._connect_reader(m, arbiter, lane, readers[lane])
             self._connect_reader(m, arbiter, config.lanes + lane, fetchers[lane])
-            waiting.append(self._link(m, writers[lane].request, arbiter.write[lane].request))
+            waiting.append(
+                self._link(
+                    m, f"write_link_{lane}", writers[lane].request, arbiter.write[lane].request
+                )
+            )
         self._connect_reader(m, arbiter, 2 * config.lanes, program_fetcher)
         for lane, reader in enumerate(operand_readers):
             self._connect_reader(m, arbiter, 2 * config.lanes + 1 + lane, reader)
-        counts_wait = self._link(m, counters.request, arbiter.write[config.lanes].request)
+        counts_wait = self._link(
+            m, "counters_link", counters.request, arbiter.write[config.lanes].request
+        )
 
         # Control: the accumulators are cleared once, after reset.
         begin = Signal()
@@ -203,16 +211,18 @@ class Accelerator(wiring.Component):
         m.d.comb += [array.run.eq(run), array.start.eq(run_start)]
         for lane in lanes:
             record = sequencer.run_lanes[lane]
-            connect(m, readers[lane].o, decoders[lane].i)
+            self._link(m, f"word_link_{lane}", readers[lane].o, decoders[lane].i)
             connect(m, decoders[lane].o, makers[lane].i)
-            connect(m, makers[lane].o, array.tokens[lane])
-            self._link(m, array.sums[lane], requantisers[lane].i)
+            waiting.append(
+                self._queue(m, f"token_queue_{lane}", makers[lane].o, array.tokens[lane])
+            )
+            self._link(m, f"sum_link_{lane}", array.sums[lane], requantisers[lane].i)
             outputs = requantisers[lane].o
             if config.lookup:
-                self._link(m, outputs, lookups[lane].i)
+                self._link(m, f"lookup_link_{lane}", outputs, lookups[lane].i)
                 outputs = lookups[lane].o
             if config.residual:
-                self._link(m, outputs, adders[lane].i)
+                self._link(m, f"adder_link_{lane}", outputs, adders[lane].i)
                 connect(m, operand_readers[lane].o, operand_decoders[lane].i)
                 connect(m, operand_decoders[lane].o, adders[lane].operand)
                 connect(m, adders[lane].sums, poolers[lane].sums)
@@ -223,8 +233,8 @@ class Accelerator(wiring.Component):
                     operand_decoders[lane].width.eq(run.pooled_width),
                     operand_decoders[lane].start.eq(run_start),
                 ]
-            self._link(m, outputs, poolers[lane].i)
-            self._link(m, poolers[lane].o, encoders[lane].i)
+            self._link(m, f"pooler_link_{lane}", outputs, poolers[lane].i)
+            self._link(m, f"encoder_link_{lane}", poolers[lane].o, encoders[lane].i)
             connect(m, encoders[lane].o, writers[lane].i)
             m.d.comb += [
                 readers[lane].segment.eq(sequencer.segments[lane]),
@@ -256,7 +266,7 @@ class Accelerator(wiring.Component):
         ]
         m.d.comb += [
             sequencer.run_busy.eq(Cat(*busy, *waiting, ~array.idle).any()),
-            sequencer.drained.eq(~counters.busy & ~counts_wait & arbiter.idle),
+            sequencer.drained.eq(~counters.busy & ~counters.finished & ~counts_wait & arbiter.idle),
         ]
 
         # Counters.
@@ -269,11 +279,15 @@ class Accelerator(wiring.Component):
         def total(pulses: Sequence[Value]) -> Value:
             return sum(pulses[1:], start=pulses[0])
 
-        grow = counters.increments
-        m.d.comb += [
+        # With registered links what is counted comes a cycle later, all of it.
+        grow = Signal.like(counters.increments)
+        m.d["sync" if config.registered_links else "comb"] += [
+            counters.increments.eq(grow),
             counters.clear.eq(begin),
             counters.finished.eq(sequencer.run_finished),
             counters.address.eq(run.counters),
+        ]
+        m.d.comb += [
             grow.cycles.eq(sequencer.run_dispatched | running),
             grow.load_wait.eq(sequencer.load_wait),
             grow.macs.eq(array.macs),
@@ -320,15 +334,35 @@ class Accelerator(wiring.Component):
             self.error_position.eq(position),
         ]
 
-    def _link(self, m: Module, source: stream.Interface, sink: stream.Interface) -> Value:
+    def _link(
+        self, m: Module, name: str, source: stream.Interface, sink: stream.Interface
+    ) -> Value:
         """Connect two parts, through a register if so configured; return whether it is full."""
         if not self.config.registered_links:
             connect(m, source, sink)
             return Const(0)
-        m.submodules += (link := Link(source.payload.shape()))
+        m.submodules[name] = link = Link(source.payload.shape())
         connect(m, source, link.i)
         connect(m, link.o, sink)
         return link.o.valid
+
+    def _queue(
+        self, m: Module, name: str, source: stream.Interface, sink: stream.Interface
+    ) -> Value:
+        """Connect two parts as :meth:`_link`, but an item a cycle passes."""
+        if not self.config.registered_links:
+            connect(m, source, sink)
+            return Const(0)
+        m.submodules[name] = queue = SyncFIFO(width=len(Value.cast(source.payload)), depth=2)
+        m.d.comb += [
+            queue.w_data.eq(source.payload),
+            queue.w_en.eq(source.valid),
+            source.ready.eq(queue.w_rdy),
+            Value.cast(sink.payload).eq(queue.r_data),
+            sink.valid.eq(queue.r_rdy),
+            queue.r_en.eq(sink.ready),
+        ]
+        return queue.r_rdy
 
     def _connect_reader(
         self,
@@ -337,5 +371,5 @@ class Accelerator(wiring.Component):
         client: int,
         part: RowReader | OperandReader | StreamFetcher,
     ) -> None:
-        self._link(m, part.request, arbiter.read[client].request)
+        self._link(m, f"read_link_{client}", part.request, arbiter.read[client].request)
         connect(m, arbiter.read[client].response, part.response)
