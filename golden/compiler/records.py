@@ -283,9 +283,15 @@ class ProgramWriter:
         self.runs.append(words)
 
     def words(self) -> list[int]:
-        """All records: each load behind the run before its own, which need not have started."""
-        records = zip(self.loads, self.runs, strict=True)
-        return [word for load, run in records for word in load + run] + [Kind.END]
+        """All records: each load a run ahead of its own, or behind the run that it waits for."""
+        words: list[int] = []
+        loads = 0
+        for number, run in enumerate(self.runs):
+            while loads < len(self.loads) and loads <= number + 1 and self.needs[loads] <= number:
+                words += self.loads[loads]
+                loads += 1
+            words += run
+        return [*words, Kind.END]
 
 
 def _segment(stored: StoredMap, segment: int, number: int, *, again: bool = False) -> list[int]:
