@@ -280,6 +280,16 @@ def test_a_lookup_table_is_loaded_once_and_waits_for_the_last_run_that_looks_up(
     assert sizes[1] < min(sizes[0], sizes[2], sizes[3])
 
 
+def test_lookups_one_behind_the_other_are_one_table() -> None:
+    negated = Lookup(name="negated", inputs=("first",), first=0, table=-np.arange(256))
+    halved = Lookup(name="halved", inputs=("negated",), first=-255, table=np.arange(-255, 1) // 2)
+    first = _convolution("first", "input", (8, 8, 1, 1))
+    program = _compiled((8, 4, 4), first, negated, halved, config=Config(lanes=4))
+    (stage,) = {part.stage.name: part.stage for part in program.passes}.values()
+    assert stage.lookup is not None
+    np.testing.assert_array_equal(stage.lookup[:256], -np.arange(256) // 2)
+
+
 def test_machines_without_a_part_refuse_what_needs_it() -> None:
     convolution = _convolution("first", "input", (8, 8, 1, 1))
     with pytest.raises(ValueError, match="layer sum adds and residual is 0"):

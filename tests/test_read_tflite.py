@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tflite_models import SAME, VALID, Model, network_inputs, run_reference
 
 from thresher.golden.inference import infer
-from thresher.golden.network import CompressedNetwork
+from thresher.golden.network import CompressedNetwork, Convolution, Lookup
 from thresher.golden.read import ReadError, check_model, read_model
 
 SEED = 20260722
@@ -277,6 +277,41 @@ def test_functions_equal_the_reference(tmp_path: Path, dtype: str, op: str) -> N
             model.save(tmp_path / f"{seed}.tflite"), values.astype(dtype.lower()), kernels
         )
         assert len(network.layers) == 1
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+def test_products_of_functions_of_one_value_are_one_table(tmp_path: Path, dtype: str) -> None:
+    for seed in range(8):
+        model = Model(seed)
+        shape = (1, 16, 16, 1)
+        source, gate, target = (activations(model, shape, dtype) for _ in range(3))
+        model.tensors[gate].update(scales=[1 / 256], zero_points=[LOWEST[dtype]])
+        model.node("LOGISTIC", [source], [gate])
+        if seed % 4 == 3:
+            limited = activations(model, shape, dtype, scale=1 / 250)
+            model.node("RELU_N1_TO_1", [gate], [limited])
+            gate = limited
+        factors = ([source, gate], [gate, source], [source, source], [source, gate])[seed % 4]
+        model.node("MUL", factors, [target], FusedActivationFunction=seed % 3)
+        values = np.arange(256).reshape(1, 16, 16, 1) + LOWEST[dtype]
+        path = model.save(tmp_path / f"{seed}.tflite")
+        network = equals_reference(path, values.astype(dtype.lower()))
+        assert len(network.layers) == 1
+
+
+def test_a_product_of_functions_of_a_convolution_is_one_table(tmp_path: Path) -> None:
+    """SiLU, and a hard-swish in steps whose limit is a node of its own, after a convolution."""
+    model = conv_model()
+    shape = model.tensors[model.nodes[-1]["outputs"][0]]["shape"]
+    for op in ("LOGISTIC", "RELU6"):
+        source = model.nodes[-1]["outputs"][0]
+        gate, target = activations(model, shape), activations(model, shape)
+        if op == "LOGISTIC":
+            model.tensors[gate].update(scales=[1 / 256], zero_points=[-128])
+        model.node(op, [source], [gate])
+        model.node("MUL", [source, gate], [target])
+    network = equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
+    assert [type(layer) for layer in network.layers] == [Convolution, Lookup, Lookup]
 
 
 @pytest.mark.parametrize("dtype", ["INT8", "UINT8"])

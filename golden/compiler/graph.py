@@ -128,8 +128,8 @@ class _Builder:
             case Lookup():
                 table = self._table(layer)
                 ready = self._mergeable(layer.inputs[0])
-                if ready is not None and all(stage.lookup is None for stage in ready):
-                    self._merge(layer, ready, lambda stage: replace(stage, lookup=table))
+                if ready is not None:
+                    self._merge(layer, ready, lambda stage: _looked_up(stage, table))
                 else:
                     stage = self._behind_identity(layer, self.views[layer.inputs[0]])
                     self._store(replace(stage, lookup=table))
@@ -334,6 +334,11 @@ class _Builder:
             del self.views[name]
         shape = (view.shape[0], *next(iter(merged.values())).result_shape[1:])
         self.views[layer.name] = replace(view.renamed(names), shape=shape)
+
+
+def _looked_up(stage: Stage, table: IntArray) -> Stage:
+    """Return a stage that looks its outputs up, in one table with what it looked up before."""
+    return replace(stage, lookup=table if stage.lookup is None else table[stage.lookup])
 
 
 def _is_plain(view: View) -> bool:

@@ -47,6 +47,7 @@ from thresher.golden.read.tflite_nodes import (
     window_of,
     with_padding,
 )
+from thresher.golden.read.tflite_products import read_mul
 from thresher.golden.read.tflite_views import (
     read_pad,
     read_reshape,
@@ -58,7 +59,6 @@ from thresher.golden.read.tflite_views import (
 from thresher.golden.read.tflite_weights import (
     read_convolution,
     read_fully_connected,
-    read_product,
     read_space_to_batch,
 )
 
@@ -376,7 +376,7 @@ BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
     "FULLY_CONNECTED": read_fully_connected,
     "MAX_POOL_2D": _pool,
     "MEAN": _mean,
-    "MUL": read_product,
+    "MUL": read_mul,
     "PAD": read_pad,
     "PADV2": read_pad,
     "PRELU": _prelu,

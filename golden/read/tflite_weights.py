@@ -126,7 +126,7 @@ def read_product(builder: Builder, node: Node) -> None:
     numbers = inputs_of(node, 2)[:2]
     constants = [number for number in numbers if builder.tensor(number).data is not None]
     if len(constants) != 1:
-        raise NodeError("it multiplies two maps", "let the host compute the rest from here on")
+        raise NodeError("both its inputs are constants", "fold it at conversion")
     factor = builder.tensor(constants[0])
     source = builder.activation(numbers[numbers[0] == constants[0]])
     target = builder.activation(node.outputs[0])

@@ -1,0 +1,80 @@
+"""TFLite's MUL: by a constant, or of two functions of one value.
+
+Each function takes the builder and a node, and sets the view of the node's output or raises a
+:class:`~thresher.golden.read.tflite_builder.NodeError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from thresher.golden.network import Lookup
+from thresher.golden.read.tflite_arithmetic import rescaled
+from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
+from thresher.golden.read.tflite_file import Node
+from thresher.golden.read.tflite_nodes import check_shape, inputs_of, limits_of
+from thresher.golden.read.tflite_weights import read_product
+
+__all__ = ["read_mul"]
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Function:
+    """A view as a function of a layer's output: ``values[x - first]`` for a stored x."""
+
+    layer: str
+    first: int
+    values: Int64Array
+
+
+def read_mul(builder: Builder, node: Node) -> None:
+    """Read MUL."""
+    numbers = inputs_of(node, 2)[:2]
+    if any(builder.tensor(number).data is not None for number in numbers):
+        read_product(builder, node)
+        return
+    first, second = (builder.activation(number) for number in numbers)
+    target = builder.activation(node.outputs[0])
+    if not first.dtype == second.dtype == target.dtype:
+        raise NodeError(f"its inputs are {first.dtype} and {second.dtype}", INT8)
+    views = builder.view(numbers[0]), builder.view(numbers[1])
+    factors = _of_one(builder, *views)
+    if factors is None:
+        raise NodeError("it multiplies two maps", "let the host compute the rest from here on")
+    one, other = factors
+    products = rescaled(one.values * other.values, float(first.scale * second.scale / target.scale))
+    source = replace(views[0], layer=one.layer, values=builder.ranges[one.layer])
+    table = np.clip(products, *limits_of(node, target))
+    made = builder.lookup(source, builder.name(f"mul{node.number}"), target, table)
+    check_shape(made.places, target)
+    builder.views[target.number] = made
+
+
+def _of_one(builder: Builder, one: View, other: View) -> tuple[_Function, _Function] | None:
+    """Return two views as functions of one layer's values, the nearest; None if there is none."""
+    if not np.array_equal(one.places, other.places):
+        return None
+    before = list(_traced(builder, one))
+    for second in _traced(builder, other):
+        for first in before:
+            if first.layer == second.layer:
+                return first, second
+    return None
+
+
+def _traced(builder: Builder, view: View) -> Iterator[_Function]:
+    """Yield a view as a function of its layer, of what that looks up, and so on."""
+    low, high = view.values
+    found = _Function(layer=view.layer, first=low, values=np.arange(low, high + 1))
+    layers = {layer.name: layer for layer in builder.layers}
+    yield found
+    while isinstance(table := layers.get(found.layer), Lookup):
+        values = found.values[table.table - found.first]
+        found = _Function(layer=table.inputs[0], first=table.first, values=values)
+        yield found
