@@ -301,6 +301,11 @@ class Config:
         return min(12, self.offset_bits + 1)
 
     @property
+    def row_values(self) -> int:
+        """Most values of a row that a column writes: the accumulators or the pooler hold them."""
+        return max(self.accumulator_depth, self.pool_depth)
+
+    @property
     def run_symbols(self) -> int:
         """Run symbols of a weight stream; the last one is the escape."""
         return 1 << self.weight_run_bits

@@ -12,6 +12,7 @@ from thresher.golden.descriptors import ErrorCode
 from thresher.hw.activations.operand_reader import OperandReader
 from thresher.hw.activations.rlc_decoder import OperandDecoder, RLCDecoder
 from thresher.hw.activations.rlc_encoder import RLCEncoder
+from thresher.hw.activations.row_packer import RowPacker
 from thresher.hw.activations.row_reader import RowReader
 from thresher.hw.activations.row_writer import RowWriter
 from thresher.hw.activations.token_maker import TokenMaker
@@ -123,8 +124,9 @@ class Accelerator(wiring.Component):
         operand_readers = [OperandReader(config) for _ in lanes if config.residual]
         operand_decoders = [OperandDecoder(config) for _ in lanes if config.residual]
         poolers = [Pooler(config) for _ in lanes]
-        encoders = [RLCEncoder(config) for _ in lanes]
-        writers = [RowWriter(config) for _ in lanes]
+        serial = config.output_cycles > 1  # then a packer does what encoder and writer do
+        encoders = [] if serial else [RLCEncoder(config) for _ in lanes]
+        writers = [RowPacker(config) if serial else RowWriter(config) for _ in lanes]
         named: dict[str, Sequence[wiring.Component]] = {
             "program_fetcher": [program_fetcher],
             "weight_fetcher": fetchers,
@@ -139,7 +141,7 @@ class Accelerator(wiring.Component):
             "adder": adders,
             "pooler": poolers,
             "rlc_encoder": encoders,
-            "row_writer": writers,
+            "row_packer" if serial else "row_writer": writers,
         }
         for name, parts in named.items():
             for lane, component in enumerate(parts):
@@ -234,8 +236,10 @@ class Accelerator(wiring.Component):
                     operand_decoders[lane].start.eq(run_start),
                 ]
             self._link(m, f"pooler_link_{lane}", outputs, poolers[lane].i)
-            self._link(m, f"encoder_link_{lane}", poolers[lane].o, encoders[lane].i)
-            connect(m, encoders[lane].o, writers[lane].i)
+            packs = writers[lane] if serial else encoders[lane]
+            self._link(m, f"encoder_link_{lane}", poolers[lane].o, packs.i)
+            for encoder in encoders[lane : lane + 1]:
+                connect(m, encoder.o, writers[lane].i)
             m.d.comb += [
                 readers[lane].segment.eq(sequencer.segments[lane]),
                 readers[lane].half.eq(sequencer.half),

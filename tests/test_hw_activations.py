@@ -25,6 +25,7 @@ from thresher.golden.tokens import Item, Token, items, tokens
 from thresher.hw.activations.operand_reader import OperandReader
 from thresher.hw.activations.rlc_decoder import OperandDecoder, RLCDecoder
 from thresher.hw.activations.rlc_encoder import RLCEncoder
+from thresher.hw.activations.row_packer import RowPacker
 from thresher.hw.activations.row_reader import RowReader
 from thresher.hw.activations.row_writer import RowWriter
 from thresher.hw.activations.token_maker import TokenMaker
@@ -603,8 +604,27 @@ def test_reader_asks_for_a_word_a_cycle_within_a_row(words: int) -> None:
     assert between == [2, 2]  # the header between
 
 
+class Column(wiring.Component):
+    """Encoder and writer of a column."""
+
+    def __init__(self, config: Config) -> None:
+        self.encoder, self.writer = RLCEncoder(config), RowWriter(config)
+        super().__init__({})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.encoder = self.encoder
+        m.submodules.writer = self.writer
+        wiring.connect(m, self.encoder.o, self.writer.i)
+        return m
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_encoder_and_writer_write_what_golden_decodes(seed: int) -> None:
+@pytest.mark.parametrize("serial", [False, True], ids=["encoder and writer", "packer"])
+@pytest.mark.parametrize("config", [CONFIG, WIDE], ids=["short runs", "long runs"])
+def test_encoder_and_writer_write_what_golden_decodes(
+    config: Config, serial: bool, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     run, _, _ = random_run(rng)
     maps, height, count = run["maps"], int(rng.integers(1, 6)), int(rng.integers(1, 40))
@@ -612,22 +632,8 @@ def test_encoder_and_writer_write_what_golden_decodes(seed: int) -> None:
     run |= {"pooled_height": height, "out_pitch": 100 + seed}
     base = int(rng.integers(0, 1000))
 
-    class Column(wiring.Component):
-        """Encoder and writer of a column."""
-
-        def __init__(self) -> None:
-            self.encoder, self.writer = RLCEncoder(CONFIG), RowWriter(CONFIG)
-            super().__init__({})
-
-        def elaborate(self, platform: object) -> Module:
-            m = Module()
-            m.submodules.encoder = self.encoder
-            m.submodules.writer = self.writer
-            wiring.connect(m, self.encoder.o, self.writer.i)
-            return m
-
-    dut = Column()
-    writer = dut.writer
+    dut = RowPacker(config) if serial else Column(config)
+    writer, values = (dut, dut.i) if isinstance(dut, RowPacker) else (dut.writer, dut.encoder.i)
     written: list[Any] = []
     pulses = 0
 
@@ -639,12 +645,12 @@ def test_encoder_and_writer_write_what_golden_decodes(seed: int) -> None:
             *_, pulse = await ctx.tick().sample(writer.words_written)
             pulses += pulse
 
-    total = sum(len(rlc_encode_map(map_rows, CONFIG.rlc)) for map_rows in rows)
+    total = sum(len(rlc_encode_map(map_rows, config.rlc)) for map_rows in rows)
     run_testbenches(
         dut,
         [
             begin,
-            source(dut.encoder.i, values_of(rows.reshape(-1, count)), rng, seed % 3),
+            source(values, values_of(rows.reshape(-1, count)), rng, seed % 3),
             sink(writer.request, written, rng, seed % 4, lambda: len(written) == total),
         ],
         rules=[writer.request],
@@ -654,7 +660,7 @@ def test_encoder_and_writer_write_what_golden_decodes(seed: int) -> None:
     for index, map_rows in enumerate(rows):
         at = base + index * run["out_pitch"]
         np.testing.assert_array_equal(
-            rlc_decode_map(memory, at, height, count, CONFIG.rlc), map_rows
+            rlc_decode_map(memory, at, height, count, config.rlc), map_rows
         )
 
 
@@ -723,7 +729,11 @@ class Operand(wiring.Component):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("config", [CONFIG, Config()], ids=["short runs", "default"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, Config(), Config(output_cycles=4)],
+    ids=["short runs", "default", "a word at a time"],
+)
 def test_an_operand_is_read_value_by_value(config: Config, seed: int) -> None:
     rng = np.random.default_rng(seed)
     maps, channels, height, width = (int(rng.integers(1, most)) for most in (4, 6, 7, 9))
