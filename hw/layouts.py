@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import Cat, Const, Value, signed, unsigned
 from amaranth.lib import data
 
 from thresher.golden.config import Config
@@ -13,11 +13,13 @@ __all__ = [
     "constant_layout",
     "lookup_write_layout",
     "memory_request_layout",
+    "pointer_place",
     "pointer_write_layout",
     "pool_scale_write_layout",
     "record_layout",
     "result_layout",
     "row_word_layout",
+    "store_write_layout",
     "tap_layout",
     "tap_write_layout",
     "token_layout",
@@ -81,6 +83,24 @@ def pointer_write_layout(config: Config) -> data.StructLayout:
             "value": unsigned(config.tap_bits),
         }
     )
+
+
+def store_write_layout(config: Config) -> data.StructLayout:
+    """A write to the one memory of taps and start pointers, the latter in its upper half."""
+    return data.StructLayout(
+        {
+            "valid": unsigned(1),
+            "row": unsigned(max(1, (config.lanes - 1).bit_length())),
+            "address": unsigned(max(config.tap_bits, config.group_bits) + 1),
+            "data": unsigned(max(tap_layout(config).size, config.tap_bits)),
+        }
+    )
+
+
+def pointer_place(config: Config, address: Value) -> Value:
+    """Address of a start pointer in that memory."""
+    bits = max(config.tap_bits, config.group_bits)
+    return Cat(address, Const(0, bits - len(address)), Const(1, 1))
 
 
 def constant_layout(config: Config) -> data.StructLayout:

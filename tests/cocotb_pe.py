@@ -87,11 +87,11 @@ async def check(dut: Any, most: int) -> None:
     west, north = StreamSource(dut, "i"), StreamSource(dut, "north")
     east, south = StreamSink(dut, "o"), StreamSink(dut, "south")
     taps, tokens = random_taps(rng), random_tokens(rng)
-    run = {"channels": 2, "row_size": SHAPE.row_size, "ring_rows": 2}
+    run = {"row_size": SHAPE.row_size, "ring_rows": 2}
     for port in (dut.i__payload, dut.north__payload, dut.tap, dut.pointer, dut.top, dut.clear):
         port.value = 0
     dut.start.value = 0
-    dut.channels.value = SHAPE.channels
+    dut.nothing.value = 0
     dut.run.value = bits(element_run_layout(), run)
     await reset(dut)
     await load(dut, taps)

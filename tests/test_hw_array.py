@@ -152,6 +152,19 @@ def words(values: Int64Array) -> list[int]:
     return [int(value) for value in values.ravel()]
 
 
+async def load_store(ctx: SimulatorContext, dut: PE, taps: Taps) -> None:
+    """Write the memory that an element has for both, as the array does."""
+    half = dut.store.shape()["address"].width - 1
+    for address, (offset, code) in enumerate(zip(taps.offsets, taps.codes, strict=True)):
+        word = int(offset) | int(code) << dut.config.offset_bits
+        ctx.set(dut.store, {"valid": 1, "row": 0, "address": address, "data": word})
+        await ctx.tick()
+    for address, value in enumerate(taps.pointers):
+        ctx.set(dut.store, {"valid": 1, "row": 0, "address": address | 1 << half, "data": value})
+        await ctx.tick()
+    ctx.set(dut.store.valid, 0)
+
+
 async def load(ctx: SimulatorContext, tap: Any, pointer: Any, row: int, taps: Taps) -> None:
     """Write the stores of the element in ``row``, as a loader does."""
     for address, (offset, code) in enumerate(zip(taps.offsets, taps.codes, strict=True)):
@@ -167,7 +180,8 @@ async def load(ctx: SimulatorContext, tap: Any, pointer: Any, row: int, taps: Ta
 
 async def begin(ctx: SimulatorContext, dut: Any, run: ArrayRun, ring: int, gate: bool) -> None:
     """Set the run's fields and pulse ``start``."""
-    ctx.set(dut.run.channels, run.channels)
+    if isinstance(dut, Array):
+        ctx.set(dut.run.channels, run.channels)
     ctx.set(dut.run.row_size, run.row_size)
     ctx.set(dut.run.ring_rows, ring)
     ctx.set(dut.run.gate, gate)
@@ -182,7 +196,7 @@ def simulate_pe(
     config: Config,
     run: ArrayRun,
     *,
-    channels: int | None = None,
+    nothing: bool = False,
     north: Int64Array | None = None,
     ring: int = 2,
     gate: bool = False,
@@ -190,7 +204,7 @@ def simulate_pe(
 ) -> Seen:
     """Do as golden ``pe`` does, through the hardware; a token that leaves east is compared."""
     dut = PE(config)
-    count = run.channels if channels is None else channels
+    count = 0 if nothing else run.channels
     rows = sum(token.marker and not token.open for token in tokens)
     words_out = rows * run.out_width * count
     pause = pauses or Pauses(random.Random(0))
@@ -200,9 +214,12 @@ def simulate_pe(
     async def west(ctx: SimulatorContext) -> None:
         nonlocal started, running
         running = True
-        ctx.set(dut.channels, count)
+        ctx.set(dut.nothing, nothing)
         ctx.set(dut.top, north is None)
-        await load(ctx, dut.tap, dut.pointer, 0, taps)
+        if config.shared_store:
+            await load_store(ctx, dut, taps)
+        else:
+            await load(ctx, dut.tap, dut.pointer, 0, taps)
         await begin(ctx, dut, run, ring, gate)
         assert ctx.get(dut.idle)
         started = True
@@ -247,8 +264,7 @@ def check_pe(
 ) -> Seen:
     """Assert that the hardware's sums, and its number of taps, equal golden's."""
     seen = simulate_pe(tokens, taps, config, run, **options)
-    count = options.get("channels")
-    expected = pe(tokens, taps, config, run, run.channels if count is None else count)
+    expected = pe(tokens, taps, config, run, 0 if options.get("nothing") else run.channels)
     total = words(expected)
     if options.get("north") is not None:
         total = [a + b for a, b in zip(total, words(options["north"]), strict=True)]
@@ -277,13 +293,12 @@ def test_pe_equals_golden_under_any_flow_control(seed: int, most: int) -> None:
     run = ArrayRun(out_width=rng.choice([1, 2, 3]), channels=rng.choice([1, 2]))
     channels = rng.randint(1, run.channels)
     rows = 12
-    north = np.array([rng.randint(-99, 99) for _ in range(rows * run.out_width * channels)])
+    north = np.array([rng.randint(-99, 99) for _ in range(rows * run.row_size)])
     check_pe(
         random_tokens(config, run, rows, rng),
         random_taps(config, run, channels, rng),
         config,
         run,
-        channels=channels,
         north=rng.choice([None, north]),
         ring=rng.choice([2, config.accumulator_depth // run.row_size]),
         gate=rng.choice([False, True]),
@@ -416,7 +431,8 @@ def test_only_markers_give_rows_of_zeros() -> None:
 def test_a_column_without_channels_drops_its_rows(banks: int) -> None:
     config = small(accumulator_banks=banks)
     run = ArrayRun(out_width=2, channels=2)
-    seen = check_pe([OPEN, COMPLETE] * 9, make_taps(config, [[]]), config, run, channels=0, ring=1)
+    taps = make_taps(config, [[]])
+    seen = check_pe([OPEN, COMPLETE] * 9, taps, config, run, nothing=True, ring=1)
     assert seen.sums == [[]]
 
 
@@ -472,7 +488,6 @@ def test_one_word_a_cycle_leaves_south(banks: int) -> None:
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.top, 1)
-        ctx.set(dut.channels, 4)
         ctx.set(dut.south.ready, 1)
         ctx.set(dut.o.ready, 1)
         await begin(ctx, dut, run, 2, False)
@@ -506,7 +521,6 @@ def test_tokens_go_east_while_the_element_waits() -> None:
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.top, 1)
-        ctx.set(dut.channels, 1)
         await begin(ctx, dut, run, 1, False)
         # The second row never opens: the first is not complete. Two markers wait in the FIFO.
         await drive_stream(ctx, dut.i, [OPEN._asdict()])
@@ -531,7 +545,6 @@ def test_clear_drops_a_run_and_zeroes_the_accumulators(banks: int) -> None:
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.top, 1)
-        ctx.set(dut.channels, 4)
         ctx.set(dut.o.ready, 1)
         await load(ctx, dut.tap, dut.pointer, 0, taps)
         await begin(ctx, dut, WIDE, 1, False)
@@ -589,7 +602,6 @@ def test_docstring_timing_table_is_what_happens() -> None:
 
     async def replay(ctx: SimulatorContext) -> None:
         ctx.set(dut.top, 1)
-        ctx.set(dut.channels, 1)
         ctx.set(dut.o.ready, 1)
         await load(ctx, dut.tap, dut.pointer, 0, taps)
         await begin(ctx, dut, ArrayRun(out_width=1, channels=1), 1, False)

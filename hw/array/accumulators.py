@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -34,10 +33,10 @@ class Accumulators(wiring.Component):
     """Add a product to one accumulator, and read and zero others, in every cycle.
 
     The lowest address bit chooses the bank, if there are two. A bank has one read port and one
-    write port, neither transparent; an addition takes the sum of the two before it when they hit
-    its address.
+    write port, neither transparent; what is read is written back a cycle later, with the product
+    or as zero, and an addition takes the sum of the one before it when that hit its address.
     Not forwarded, because a row is drained only when no addition to it is under way, and reused
-    only after that: from ``add`` to ``drain`` within two cycles, and the other way round. So no
+    only after that: from ``add`` to ``drain`` in the next cycle, and the other way round. So no
     word matters that is read and written in the same cycle, and synthesis is told so
     (``no_rw_check``), which spares a comparator and a bypass a bank; likewise in the other stores.
 
@@ -45,15 +44,15 @@ class Accumulators(wiring.Component):
     ---------------
     Latency
         ``add`` in cycle ``t`` wants its ``product`` in cycle ``t + 1``; the sum is written at the
-        end of cycle ``t + 2``. ``drain[b]`` in cycle ``t`` gives ``word[b]`` in cycle ``t + 1`` and
-        zeroes the accumulator at the end of cycle ``t + 2``.
+        end of that cycle. ``drain[b]`` in cycle ``t`` gives ``word[b]`` in cycle ``t + 1`` and
+        zeroes the accumulator at its end.
     Throughput
         One addition a cycle, on any addresses. One drained word a bank a cycle, except that
         ``add`` goes first in its bank: ``taken`` of that bank is low.
     Combinational paths
         ``add`` and ``drain`` to ``taken``.
     Reset
-        Accumulators are zero after power-up; a reset does not zero them, but ``clear`` does.
+        Accumulators are zero after power-up; a reset does not zero them, nor does ``clear``.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ class Accumulators(wiring.Component):
     add : ``In(access_layout(config))``
         Add to this accumulator.
     product : ``In(signed(activation_bits + weight_bits))``
-        What to add, one cycle after ``add``.
+        What to add, one cycle after ``add``; 0 if there was none.
     drain : ``In(bank_access_layout(config))``, one a bank
         Read this accumulator of the bank and make it zero.
     taken : ``Out(1)``, one a bank
@@ -75,9 +74,7 @@ class Accumulators(wiring.Component):
     word_valid : ``Out(1)``, one a bank
         There was one.
     clear : ``In(1)``
-        Zero all accumulators, beginning with the next cycle, one address of each bank a cycle.
-    clearing : ``Out(1)``
-        That is going on; ``add`` and ``drain`` must not be used.
+        Drop what was asked for in this cycle.
     idle : ``Out(1)``
         No addition is under way.
     """
@@ -89,7 +86,6 @@ class Accumulators(wiring.Component):
     word: Sequence[Signal]
     word_valid: Sequence[Signal]
     clear: Signal
-    clearing: Signal
     idle: Signal
 
     def __init__(self, config: Config) -> None:
@@ -103,38 +99,29 @@ class Accumulators(wiring.Component):
                 "word": Out(signed(config.accumulator_bits)).array(config.accumulator_banks),
                 "word_valid": Out(1).array(config.accumulator_banks),
                 "clear": In(1),
-                "clearing": Out(1),
                 "idle": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        access = access_layout(self.config)
         banks = self.config.accumulator_banks
         low = self.config.offset_bits - _bank_bits(self.config)  # bits that choose the bank
         word = signed(self.config.accumulator_bits)
+        add_bank, add_at = self.add.address[:low], self.add.address[low:]
 
-        # State: the addition whose word is read, the one whose sum is written, and the sum of the
-        # one before; the sweep.
-        adding: Any = Signal(access)
-        writing: Any = Signal(access)
-        hits_writing = Signal()
-        hits_written = Signal()
-        sum_writing = Signal(word)
-        sum_written = Signal(word)
-        sweep = Signal(_bank_bits(self.config))
+        # State: whether a word is read for an addition, in which bank, whether it is the one that
+        # the addition before wrote, and what that wrote.
+        adding = Signal()
+        bank_adding = Signal(low)
+        hits = Signal()
+        held = Signal(word)
+        new_sum = Signal(word)
 
-        # Request stage: additions go first.
-        m.d.sync += [
-            adding.eq(self.add),
-            hits_writing.eq(adding.valid & (adding.address == self.add.address)),
-            hits_written.eq(writing.valid & (writing.address == self.add.address)),
-        ]
-
-        # Banks.
+        # Banks. With one bank zeroing is the addition of nothing to a word that is held as zero.
+        alone = banks == 1
         read_words: list[Signal] = []
-        sums: list[Signal] = []
+        asked_all: list[Signal] = []
         for bank, drain in enumerate(self.drain):
             memory: Memory = Memory(
                 shape=word,
@@ -147,59 +134,41 @@ class Accumulators(wiring.Component):
             write = memory.write_port()
             is_added = Signal(name=f"is_added_{bank}")
             is_written = Signal(name=f"is_written_{bank}")
-            zeroing: Any = Signal(bank_access_layout(self.config), name=f"zeroing_{bank}")
-            zeroing_address = Signal(_bank_bits(self.config), name=f"zeroing_address_{bank}")
-            at = Mux(is_written, writing.address[low:], zeroing.address)
-            sum_or_zero = Signal(
-                word, name=f"sum_or_zero_{bank}"
-            )  # 0 unless an addition is written
-            sums.append(sum_or_zero)
+            asked = Signal(_bank_bits(self.config), name=f"asked_{bank}")
             m.d.comb += [
-                is_added.eq(self.add.valid & (self.add.address[:low] == bank)),
+                is_added.eq(self.add.valid & (add_bank == bank)),
                 self.taken[bank].eq(drain.valid & ~is_added),
-                read.addr.eq(Mux(is_added, self.add.address[low:], drain.address)),
+                read.addr.eq(Mux(is_added, add_at, drain.address)),
                 self.word[bank].eq(read.data),
-                is_written.eq(writing.valid & (writing.address[:low] == bank)),
-                write.en.eq(self.clearing | is_written | zeroing.valid),
-                write.addr.eq(Mux(self.clearing, sweep, at)),
-                write.data.eq(sum_or_zero),
+                is_written.eq(adding & (bank_adding == bank)),
+                write.en.eq(is_written | self.word_valid[bank]),
+                write.addr.eq(asked),
+                write.data.eq(new_sum if alone else Mux(is_written, new_sum, 0)),
             ]
-            # A word is taken when no addition reads here, so none writes when it is zeroed.
             m.d.sync += [
-                self.word_valid[bank].eq(self.taken[bank]),
-                zeroing_address.eq(drain.address),
-                zeroing.valid.eq(self.word_valid[bank]),
-                zeroing.address.eq(zeroing_address),
+                asked.eq(read.addr),
+                self.word_valid[bank].eq(self.taken[bank] & ~self.clear),
             ]
-            with m.If(self.clear):
-                m.d.sync += [self.word_valid[bank].eq(0), zeroing.valid.eq(0)]
             read_words.append(read.data)
+            asked_all.append(asked)
+
+        # Request stage.
+        zeroing = self.taken[0] if alone else Const(0)
+        again = adding & (bank_adding == add_bank) & (Array(asked_all)[add_bank] == add_at)
+        m.d.sync += [
+            adding.eq(self.add.valid & ~self.clear),
+            bank_adding.eq(add_bank),
+            hits.eq(again | zeroing),
+        ]
 
         # Addition stage: the freshest word of that address, and the product.
         latest = Signal(word)
-        m.d.comb += latest.eq(Array(read_words)[adding.address[:low]])
-        with m.If(hits_writing):
-            m.d.comb += latest.eq(sum_writing)
-        with m.Elif(hits_written):
-            m.d.comb += latest.eq(sum_written)
-        new_sum = Signal(word)
-        m.d.comb += new_sum.eq(latest + self.product)
-        for bank, sum_or_zero in enumerate(sums):
-            written_next = adding.valid & (adding.address[:low] == bank) & ~self.clear
-            m.d.sync += sum_or_zero.eq(Mux(written_next, new_sum, 0))
-        m.d.sync += [
-            sum_writing.eq(new_sum),
-            sum_written.eq(sum_writing),
-            writing.eq(adding),
+        m.d.comb += [
+            latest.eq(Mux(hits, held, Array(read_words)[bank_adding])),
+            new_sum.eq(latest + self.product),
+            self.idle.eq(~adding),
         ]
-        m.d.comb += self.idle.eq(~adding.valid & ~writing.valid)
-
-        # Sweep.
-        with m.If(self.clearing):
-            m.d.sync += sweep.eq(sweep + 1)
-            with m.If(sweep.all()):
-                m.d.sync += self.clearing.eq(0)
-        with m.If(self.clear):
-            m.d.sync += [self.clearing.eq(1), sweep.eq(0)]
-            m.d.sync += [adding.valid.eq(0), writing.valid.eq(0)]
+        m.d.sync += held.eq(new_sum)
+        with m.If(zeroing):
+            m.d.sync += held.eq(0)
         return m

@@ -12,9 +12,12 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
 from thresher.hw.array.drain import element_run_layout
 from thresher.hw.array.pe import PE
+from thresher.hw.array.sum_filter import SumFilter
 from thresher.hw.layouts import (
+    pointer_place,
     pointer_write_layout,
     record_layout,
+    store_write_layout,
     tap_write_layout,
     token_layout,
 )
@@ -118,6 +121,21 @@ class Array(wiring.Component):
         run: Any = Signal(element_run_layout())
         m.d.comb += [run[name].eq(self.run[name]) for name in element_run_layout().members]
 
+        # At the bottom of a column, what it does not want; its loader's writes.
+        filters = [SumFilter(self.config) for _ in lanes]
+        writes: list[dict[str, Any]] = []
+        for column, sum_filter in enumerate(filters):
+            place(m, f"sum_filter_{column}", sum_filter, platform)
+            m.d.comb += [
+                sum_filter.all_channels.eq(self.run.channels),
+                sum_filter.channels.eq(self.channels[column]),
+                sum_filter.start.eq(self.start | self.clear),
+            ]
+            tap, pointer = self.tap[column], self.pointer[column]
+            writes.append({"tap": tap, "pointer": pointer})
+            if self.config.shared_store:
+                writes[column] = {"store": self._shared_write(m, column)}
+
         for row in lanes:
             for column in lanes:
                 element = pe[row][column]
@@ -135,16 +153,18 @@ class Array(wiring.Component):
                 else:
                     connect(m, pe[row - 1][column].south, element.north)
                 if row == last:
-                    connect(m, element.south, flipped(self.sums[column]))
+                    connect(m, element.south, filters[column].i)
+                    connect(m, filters[column].o, flipped(self.sums[column]))
 
                 # Loader buses of the column, and what is common.
-                tap, pointer = self.tap[column], self.pointer[column]
+                for name, write in writes[column].items():
+                    port = getattr(element, name)
+                    m.d.comb += [
+                        port.eq(write),
+                        port.valid.eq(write.valid & (write.row == row)),
+                    ]
                 m.d.comb += [
-                    element.tap.eq(tap),
-                    element.tap.valid.eq(tap.valid & (tap.row == row)),
-                    element.pointer.eq(pointer),
-                    element.pointer.valid.eq(pointer.valid & (pointer.row == row)),
-                    element.channels.eq(self.channels[column]),
+                    element.nothing.eq(self.channels[column] == 0),
                     element.run.eq(run),
                     element.start.eq(self.start),
                     element.clear.eq(self.clear),
@@ -171,6 +191,25 @@ class Array(wiring.Component):
             self.clearing.eq(pe[0][0].clearing),
         ]
         return m
+
+    def _shared_write(self, m: Module, column: int) -> Any:
+        """Return the writes of a column's loader, at most one at a time, as those of one memory."""
+        tap, pointer = self.tap[column], self.pointer[column]
+        layout = store_write_layout(self.config)
+        write: Any = Signal(layout, name=f"write_{column}")
+        m.d.comb += [
+            write.valid.eq(tap.valid | pointer.valid),
+            write.row.eq(pointer.row),
+            write.address.eq(pointer_place(self.config, pointer.address)),
+            write.data.eq(pointer.value),
+        ]
+        with m.If(tap.valid):
+            m.d.comb += [
+                write.row.eq(tap.row),
+                write.address.eq(tap.address),
+                write.data.eq(tap.tap),
+            ]
+        return write
 
 
 def _sum(values: list[Value] | list[Signal]) -> Value:

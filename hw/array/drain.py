@@ -22,7 +22,7 @@ PLACE_BITS = 4  # a queue is what a LUT RAM holds; long enough to outlast a burs
 def element_run_layout() -> data.StructLayout:
     """The fields of a run's record that a processing element uses."""
     fields = record_layout(RUN).members
-    names = ("gate", "ring_rows", "channels", "row_size")
+    names = ("gate", "ring_rows", "row_size")
     return data.StructLayout({name: fields[name] for name in names})
 
 
@@ -39,12 +39,12 @@ class Drain(wiring.Component):
         A word is offered on ``south`` three cycles after it was asked for.
     Throughput
         One word a cycle when each bank is ``taken`` every other cycle on average and neither
-        neighbour waits; a cycle for each accumulator beyond the column's channels, which is read
-        and dropped. Rows of a column without channels are done at one a cycle.
+        neighbour waits. With ``nothing`` rows are done at one a cycle.
     Combinational paths
         ``south.ready`` to ``north.ready``.
     Reset
-        All words are dropped, by ``clear`` too. ``start`` begins again at accumulator 0.
+        All words are dropped, by ``clear`` too, which then has all accumulators read, and so
+        zeroed. ``start`` begins again at accumulator 0.
 
     Parameters
     ----------
@@ -54,13 +54,16 @@ class Drain(wiring.Component):
     Members
     -------
     run : ``In(element_run_layout())``
-        ``channels`` and ``row_size`` are used; stable during the run.
-    channels : ``In(16)``
-        Channels of this column. A row of all columns has at most ``accumulator_depth`` words.
+        ``row_size``, at most ``accumulator_depth``, is used; stable during the run.
+    nothing : ``In(1)``
+        The column has no channels: its rows are not read. Stable likewise.
     top : ``In(1)``
         There is no element to the north; ``north.payload`` is 0.
     start, clear : ``In(1)``
         A run starts; drop everything.
+    clearing : ``Out(1)``
+        All accumulators are read, one of each bank a cycle, from the cycle after ``clear``;
+        ``taken`` must be high.
     complete : ``In(1)``
         One more row is complete, and all its additions are written.
     drained : ``Out(1)``
@@ -78,10 +81,11 @@ class Drain(wiring.Component):
     """
 
     run: data.View[data.StructLayout]
-    channels: Signal
+    nothing: Signal
     top: Signal
     start: Signal
     clear: Signal
+    clearing: Signal
     complete: Signal
     drained: Signal
     request: Sequence[data.View[data.StructLayout]]
@@ -98,10 +102,11 @@ class Drain(wiring.Component):
         super().__init__(
             {
                 "run": In(element_run_layout()),
-                "channels": In(16),
+                "nothing": In(1),
                 "top": In(1),
                 "start": In(1),
                 "clear": In(1),
+                "clearing": Out(1),
                 "complete": In(1),
                 "drained": Out(1),
                 "request": Out(bank_access_layout(config)).array(config.accumulator_banks),
@@ -117,17 +122,19 @@ class Drain(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         begin = Signal()
-        m.d.comb += begin.eq(self.start | self.clear)
+        swept = Signal()
+        m.d.comb += begin.eq(self.start | self.clear | swept)
+        with m.If(self.clear):
+            m.d.sync += self.clearing.eq(1)
+        with m.Elif(swept):
+            m.d.sync += self.clearing.eq(0)
 
         # Accumulators in the order of their addresses, counted modulo twice the depth: all before
         # `end` are of complete rows, the oldest row that is not drained goes up to `row_end`.
         count = self.config.offset_bits + 1
         end = Signal(count)
         row_end = Signal(count)
-        channels = self.channels[:count]
-        nothing = Signal()  # is sent by this column
-        m.d.comb += nothing.eq(channels == 0)
-        with m.If(self.complete & ~nothing):
+        with m.If(self.complete & ~self.nothing):
             m.d.sync += end.eq(end + self.run.row_size)
 
         # Readers: each goes upward in its bank as far as rows are complete. Words are numbered in a
@@ -158,7 +165,7 @@ class Drain(wiring.Component):
             m.d.comb += [
                 queued.eq(number - left[bank_bits:]),
                 asked[bank].eq(at[bank_bits:] == complete),
-                request.valid.eq(~asked[bank] & ~queued[-1]),
+                request.valid.eq(self.clearing | (~asked[bank] & ~queued[-1])),
                 request.address.eq(number),
                 write.en.eq(self.word_valid[bank]),
                 write.addr.eq(arrived),
@@ -173,54 +180,41 @@ class Drain(wiring.Component):
             with m.If(self.taken[bank]):
                 m.d.sync += number.eq(number + 1)
             with m.If(begin):
-                m.d.sync += [number.eq(0), arrived.eq(0)]
+                m.d.sync += number.eq(0)
+            with m.If(begin | self.clearing):
+                m.d.sync += arrived.eq(0)
+            if bank == 0:
+                m.d.comb += swept.eq(self.clearing & number[: len(request.address)].all())
             arrived_all.append(arrived)
             words.append(read.data)
         begun = Signal()  # in the cycle before: now the first row's end is found
-        m.d.comb += self.drained.eq(Mux(nothing, self.complete, passed.all() & ~begun))
+        m.d.comb += self.drained.eq(Mux(self.nothing, self.complete, passed.all() & ~begun))
         m.d.sync += begun.eq(begin)
         with m.If(self.drained | begun):
             m.d.sync += row_end.eq(row_end + self.run.row_size)
         with m.If(begin):
             m.d.sync += [end.eq(0), row_end.eq(0)]
 
-        # Sequence of words: banks in turn; in a position those of the column's channels are sent.
-        channel = Signal(count)
-        next_channel = Signal(count)
-        last_channel = Signal()
-        sent = Signal(init=1)  # the channel is one of this column
+        # Output stage: the oldest word, from the banks in turn, and the one from the north, when
+        # both are there.
         arrived = Signal()
         word = Signal(signed(self.config.accumulator_bits))
-        next_word = Signal()
-        m.d.comb += [
-            arrived.eq(Array(arrived_all)[turn] != left[bank_bits:]),
-            word.eq(Array(words)[turn]),
-            next_channel.eq(channel + 1),
-            last_channel.eq(next_channel == self.run.channels[:count]),
-        ]
-        with m.If(next_word):
-            m.d.sync += [
-                left.eq(left + 1),
-                channel.eq(Mux(last_channel, 0, next_channel)),
-                sent.eq(last_channel | (sent & (next_channel != channels))),
-            ]
-        with m.If(begin):
-            m.d.sync += [left.eq(0), channel.eq(0), sent.eq(1)]
-
-        # Output stage: the oldest word and the one from the north, when both are there.
         free = Signal()
         send = Signal()
         m.d.comb += [
+            arrived.eq(Array(arrived_all)[turn] != left[bank_bits:]),
+            word.eq(Array(words)[turn]),
             free.eq(~self.south.valid | self.south.ready),
-            send.eq(arrived & sent & free & (self.top | self.north.valid)),
-            next_word.eq(send | (arrived & ~sent)),
-            self.north.ready.eq(arrived & sent & free & ~self.top & ~self.clear),
+            send.eq(arrived & free & (self.top | self.north.valid)),
+            self.north.ready.eq(arrived & free & ~self.top & ~self.clear),
             self.idle.eq(asked.all() & (left[:count] == end[: len(left)]) & ~self.south.valid),
         ]
         with m.If(free):
             m.d.sync += self.south.valid.eq(send)
         with m.If(send):
-            m.d.sync += self.south.payload.eq(word + self.north.payload)
+            m.d.sync += [self.south.payload.eq(word + self.north.payload), left.eq(left + 1)]
         with m.If(self.clear):
             m.d.sync += self.south.valid.eq(0)
+        with m.If(begin):
+            m.d.sync += left.eq(0)
         return m

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -15,7 +15,9 @@ from thresher.hw.array.drain import Drain, element_run_layout
 from thresher.hw.array.front_end import FrontEnd
 from thresher.hw.array.multipliers import make_multiplier
 from thresher.hw.layouts import (
+    pointer_place,
     pointer_write_layout,
+    store_write_layout,
     tap_layout,
     tap_write_layout,
     token_layout,
@@ -40,13 +42,14 @@ class PE(wiring.Component):
     ---------------
     Latency
         The first tap of a token accepted in cycle ``t`` counts as ``mac`` in cycle ``t + 5``, and
-        its sum is written at the end of cycle ``t + 7``. When a ``complete`` marker is accepted
+        its sum is written at the end of cycle ``t + 6``. When a ``complete`` marker is accepted
         in cycle ``t``, the row's first word is offered on ``south`` in cycle ``t + 10``. Both
         if the walker is free by then.
     Throughput
         One token a cycle from ``i`` to ``o``; one tap a cycle, without a bubble between tokens;
-        one token without taps a cycle. A marker costs the walker one cycle. One word a cycle
-        south, less those cycles in which ``conflict`` is high.
+        one token without taps a cycle (with ``config.shared_store`` a token in two cycles). A
+        marker costs the walker one cycle. One word a cycle south, less those cycles in which
+        ``conflict`` is high.
     Combinational paths
         ``o.ready`` to ``i.ready``, ``south.ready`` to ``north.ready``.
     Reset
@@ -63,15 +66,17 @@ class PE(wiring.Component):
     i, o : streams of ``token_layout(config)``, in and out
         Tokens from the west, and to the east.
     north, south : streams of ``signed(accumulator_bits)``, in and out
-        Sums of the elements above; the same with this one's.
+        Sums of the elements above; the same with this one's: all accumulators of a row.
     top : ``In(1)``
         There is no element to the north; ``north.payload`` is 0. Constant.
     tap, pointer : ``In(tap_write_layout(config))``, ``In(pointer_write_layout(config))``
-        Writes of the loader; ``row`` is ignored. With ``config.shared_store`` not both at once.
+        Writes of the loader; ``row`` is ignored. Not with ``config.shared_store``.
+    store : ``In(store_write_layout(config))``
+        Both, with ``config.shared_store``; ``row`` is ignored.
     run : ``In(element_run_layout())``
         Of the run; stable from ``start`` until ``idle``.
-    channels : ``In(16)``
-        Channels of this column, 0 to ``run.channels``; stable likewise.
+    nothing : ``In(1)``
+        This column has no channels, and sends no words; stable likewise.
     start : ``In(1)``
         A run starts, with its first row at accumulator 0; no token before it.
     clear : ``In(1)``
@@ -115,8 +120,9 @@ class PE(wiring.Component):
     top: Signal
     tap: data.View[data.StructLayout]
     pointer: data.View[data.StructLayout]
+    store: data.View[data.StructLayout]
     run: data.View[data.StructLayout]
-    channels: Signal
+    nothing: Signal
     start: Signal
     clear: Signal
     clearing: Signal
@@ -130,6 +136,12 @@ class PE(wiring.Component):
     def __init__(self, config: Config) -> None:
         self.config = config
         word = signed(config.accumulator_bits)
+        writes = {
+            "tap": In(tap_write_layout(config)),
+            "pointer": In(pointer_write_layout(config)),
+        }
+        if config.shared_store:
+            writes = {"store": In(store_write_layout(config))}
         super().__init__(
             {
                 "i": In(stream.Signature(token_layout(config))),
@@ -137,10 +149,9 @@ class PE(wiring.Component):
                 "north": In(stream.Signature(word)),
                 "south": Out(stream.Signature(word)),
                 "top": In(1),
-                "tap": In(tap_write_layout(config)),
-                "pointer": In(pointer_write_layout(config)),
+                **writes,
                 "run": In(element_run_layout()),
-                "channels": In(16),
+                "nothing": In(1),
                 "start": In(1),
                 "clear": In(1),
                 "clearing": Out(1),
@@ -163,7 +174,7 @@ class PE(wiring.Component):
         flush = Signal()
         m.d.comb += [
             accumulators.clear.eq(self.clear),
-            self.clearing.eq(accumulators.clearing),
+            self.clearing.eq(drain.clearing),
             flush.eq(self.clear | self.clearing),
             front_end.clear.eq(flush),
         ]
@@ -208,10 +219,15 @@ class PE(wiring.Component):
             self.ring_full.eq(work.valid & free & must_wait),
             self.starved.eq(~work.valid & ~walking & ~completing),
         ]
-        m.d.sync += [
-            at.eq(next_at),
-            open_rows.eq(open_rows + (take & is_open) - drain.drained),
+        m.d.sync += at.eq(next_at)
+        opens = Signal()
+        one = Signal.like(open_rows)  # or -1
+        m.d.comb += [
+            opens.eq(take & is_open),
+            one.eq(Cat(Const(1, 1), drain.drained.replicate(len(one) - 1))),
         ]
+        with m.If(opens != drain.drained):
+            m.d.sync += open_rows.eq(open_rows + one)
         with m.If(free):
             m.d.sync += [
                 walking.eq(take & ~work.payload.marker),
@@ -247,17 +263,17 @@ class PE(wiring.Component):
 
         # Product stage. A marker here has all additions before it written when it takes effect.
         m.d.sync += [
-            accumulators.product.eq(multiplier.product),
+            accumulators.product.eq(Mux(accumulators.add.valid, multiplier.product, 0)),
             drain.complete.eq(operands_complete),
         ]
 
         # Drain.
         m.d.comb += [
             drain.run.eq(self.run),
-            drain.channels.eq(self.channels),
+            drain.nothing.eq(self.nothing),
             drain.top.eq(self.top),
             drain.start.eq(self.start),
-            drain.clear.eq(flush),
+            drain.clear.eq(self.clear),
             self.conflict.eq(
                 Cat(request.valid for request in drain.request).any()
                 & ~Cat(*accumulators.taken).any()
@@ -308,35 +324,26 @@ class PE(wiring.Component):
         """Likewise of taps and start pointers: a port for the taps, one for all else."""
         config = self.config
         tap: Any = Signal(tap_layout(config))
-        bits = max(config.tap_bits, config.group_bits)
+        layout = self.store.shape()
+        address_bits = layout["address"].width
         store: Memory = Memory(
-            shape=unsigned(max(tap.shape().size, config.tap_bits)),
-            depth=2 << bits,
+            shape=layout["data"].shape,
+            depth=1 << address_bits,
             init=[],
             attrs={"no_rw_check": "1"},
         )
         m.submodules.store = store
         write, read, other = store.write_port(), store.read_port(), store.read_port()
-        zero, one = Const(0, 1), Const(1, 1)
-        other_address = Signal(bits + 1)
-        look = Signal(bits)  # a pointer
         m.d.comb += [
-            read.addr.eq(Cat(_widened(address, bits), zero)),
-            look.eq(Mux(self.pointer.valid, self.pointer.address, front_end.look)),
-            other_address.eq(
-                Mux(self.tap.valid, Cat(_widened(self.tap.address, bits), zero), Cat(look, one))
+            read.addr.eq(address),
+            other.addr.eq(
+                Mux(self.store.valid, self.store.address, pointer_place(config, front_end.look))
             ),
-            other.addr.eq(other_address),
-            write.addr.eq(other_address),
-            write.data.eq(Mux(self.tap.valid, self.tap.tap.as_value(), self.pointer.value)),
-            write.en.eq(self.tap.valid | self.pointer.valid),
-            front_end.busy.eq(write.en),
+            write.addr.eq(other.addr),
+            write.data.eq(self.store.data),
+            write.en.eq(self.store.valid),
+            front_end.busy.eq(self.store.valid),
             front_end.looked_up.eq(other.data),
             tap.eq(read.data),
         ]
         return tap
-
-
-def _widened(value: Value, bits: int) -> Value:
-    """``value`` with zeros above it."""
-    return Cat(value, Const(0, bits - len(value))) if len(value) < bits else value
