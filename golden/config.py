@@ -127,9 +127,10 @@ class Config:
         Cycles that an output value takes: 1, or 4, with a fourth of the multipliers and a third of
         the logic (six and eight of accumulators above 30 and 46 bits).
     registered_links
-        Whether the links of the lanes, of the output stages and to the memory have a register each,
-        1 or 0: a faster clock, and an item in two cycles at most, of tokens one a cycle. Only with
-        ``output_cycles`` 4, since otherwise an output takes one.
+        Whether registers stand in the links of the lanes, of the array, of the output stages, to
+        the memory and to the sequencer, 1 or 0: a faster clock, and an item in two cycles at most,
+        of items and tokens one a cycle. Only with ``output_cycles`` 4, since otherwise an output
+        takes one.
     map_bits
         Width of a map's height and width, and of its results'; 9 to 12.
     count_bits

@@ -1,10 +1,11 @@
 """The accelerator: array, loaders, lanes, output stages, memory and control in one component."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value, unsigned
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from thresher.golden.config import Config
@@ -20,7 +21,7 @@ from thresher.hw.array.array import Array
 from thresher.hw.control.counters import Counters
 from thresher.hw.control.sequencer import Sequencer
 from thresher.hw.layouts import memory_request_layout
-from thresher.hw.link import Link
+from thresher.hw.link import Delay, Link, Queue
 from thresher.hw.memory.arbiter import Arbiter
 from thresher.hw.memory.stream_fetcher import StreamFetcher
 from thresher.hw.output.adder import Adder
@@ -46,6 +47,11 @@ class Accelerator(wiring.Component):
         None between ports, but for those of the memory port's own handshake.
     Reset
         ``ready`` rises after the accumulators were cleared, the words of a bank in cycles.
+
+    With ``config.registered_links`` what the sequencer says to the lanes, the columns and the
+    loaders comes a cycle later, and so do the loaders' writes; what the sequencer is told of their
+    work is that of the cycle before, or, of a run, of two cycles before: of all parts that of the
+    same cycle, so that nothing on its way is overlooked.
 
     Parameters
     ----------
@@ -103,6 +109,7 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self.config
         lanes = range(config.lanes)
+        registered = "sync" if config.registered_links else "comb"
 
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.counters = counters = Counters(config)
@@ -149,13 +156,13 @@ class Accelerator(wiring.Component):
 
         # Memory: lanes, weights, program; results, counters. A write may wait in its link, and a
         # token likewise.
-        waiting: list[Value] = []
+        waiting: list[list[Value]] = [[] for _ in lanes]
         connect(m, wiring.flipped(self.request), arbiter.request)
         connect(m, wiring.flipped(self.response), arbiter.response)
         for lane in lanes:
             self._connect_reader(m, arbiter, lane, readers[lane])
             self._connect_reader(m, arbiter, config.lanes + lane, fetchers[lane])
-            waiting.append(
+            waiting[lane].append(
                 self._link(
                     m, f"write_link_{lane}", writers[lane].request, arbiter.write[lane].request
                 )
@@ -169,36 +176,53 @@ class Accelerator(wiring.Component):
 
         # Control: the accumulators are cleared once, after reset.
         begin = Signal()
-        cleared = Signal()
-        m.d.comb += [
-            array.clear.eq(~cleared & ~array.clearing),
-            self.ready.eq(cleared & ~array.clearing & ~sequencer.busy & ~self.error),
+        address = Signal.like(self.program_address)
+        cleared = Signal(3)  # is over when the array has said that it is clearing
+        clear = Signal()
+        m.d.sync += cleared.eq(Cat(1, cleared))
+        m.d[registered] += [
+            clear.eq(~cleared[0]),
             begin.eq(self.start & self.ready),
+            address.eq(self.program_address),
+        ]
+        begins = Signal()  # and the sequencer does not know
+        m.d.comb += [
+            begins.eq(begin if config.registered_links else 0),
+            array.clear.eq(clear),
+            self.ready.eq(
+                cleared.all() & ~array.clearing & ~sequencer.busy & ~self.error & ~begins
+            ),
             sequencer.start.eq(begin),
             sequencer.halt.eq(self.error),
             arbiter.enable.eq(~self.error),
             program_fetcher.start.eq(begin),
-            program_fetcher.address.eq(self.program_address),
+            program_fetcher.address.eq(address),
             program_fetcher.active.eq(sequencer.busy),
-            self.done.eq(sequencer.done),
+            self.done.eq(sequencer.done & ~begins),
         ]
-        m.d.sync += cleared.eq(1)
-        connect(m, program_fetcher.o, sequencer.words)
+        self._queue(m, "program_queue", program_fetcher.o, sequencer.words, begin)
 
         # Weights: a loader a column, its stream read ahead of it.
         for lane in lanes:
             loader, fetcher = loaders[lane], fetchers[lane]
-            record = sequencer.load_lanes[lane]
+            told = self._later(
+                m,
+                f"load_{lane}",
+                load=sequencer.load,
+                lane=sequencer.load_lanes[lane],
+                start=sequencer.load_start,
+                begin=begin,
+            )
             connect(m, fetcher.o, loader.words)
             m.d.comb += [
-                loader.load.eq(sequencer.load),
-                loader.lane.eq(record),
-                loader.start.eq(sequencer.load_start),
-                loader.reset_taps.eq(begin),
+                loader.load.eq(told.load),
+                loader.lane.eq(told.lane),
+                loader.start.eq(told.start),
+                loader.reset_taps.eq(told.begin),
                 loader.exhausted.eq(fetcher.exhausted),
-                fetcher.start.eq(sequencer.load_start),
-                fetcher.address.eq(record.address),
-                fetcher.limit.eq(record.words),
+                fetcher.start.eq(told.start),
+                fetcher.address.eq(told.lane.address),
+                fetcher.limit.eq(told.lane.words),
                 fetcher.active.eq(loader.busy),
                 array.tap[lane].eq(loader.tap),
                 array.pointer[lane].eq(loader.pointer),
@@ -206,16 +230,29 @@ class Accelerator(wiring.Component):
             ]
             if config.lookup:
                 m.d.comb += lookups[lane].table.eq(loader.lookup)
-        m.d.comb += sequencer.loads_busy.eq(Cat(loader.busy for loader in loaders).any())
+        loads_busy = Cat(loader.busy for loader in loaders).any()
+        m.d.comb += sequencer.loads_busy.eq(
+            self._known_late(m, sequencer.load_start, loads_busy, after=1)
+        )
 
         # A run: lanes in, columns out.
-        run, run_start = sequencer.run, sequencer.run_start
-        m.d.comb += [array.run.eq(run), array.start.eq(run_start)]
+        m.d.comb += [array.run.eq(sequencer.run), array.start.eq(sequencer.run_start)]
         for lane in lanes:
-            record = sequencer.run_lanes[lane]
+            told = self._later(
+                m,
+                f"run_{lane}",
+                run=sequencer.run,
+                lane=sequencer.run_lanes[lane],
+                segment=sequencer.segments[lane],
+                half=sequencer.half,
+                pool_scale=sequencer.pool_scale,
+                start=sequencer.run_start,
+                **({"operand": sequencer.operands[lane]} if config.residual else {}),
+            )
+            run, run_start, record = told.run, told.start, told.lane
             self._link(m, f"word_link_{lane}", readers[lane].o, decoders[lane].i)
-            connect(m, decoders[lane].o, makers[lane].i)
-            waiting.append(
+            self._queue(m, f"item_queue_{lane}", decoders[lane].o, makers[lane].i)
+            waiting[lane].append(
                 self._queue(m, f"token_queue_{lane}", makers[lane].o, array.tokens[lane])
             )
             self._link(m, f"sum_link_{lane}", array.sums[lane], requantisers[lane].i)
@@ -226,11 +263,13 @@ class Accelerator(wiring.Component):
             if config.residual:
                 self._link(m, f"adder_link_{lane}", outputs, adders[lane].i)
                 connect(m, operand_readers[lane].o, operand_decoders[lane].i)
-                connect(m, operand_decoders[lane].o, adders[lane].operand)
-                connect(m, adders[lane].sums, poolers[lane].sums)
+                self._link(
+                    m, f"operand_link_{lane}", operand_decoders[lane].o, adders[lane].operand
+                )
+                self._link(m, f"added_link_{lane}", adders[lane].sums, poolers[lane].sums)
                 outputs = adders[lane].o
                 m.d.comb += [
-                    operand_readers[lane].operand.eq(sequencer.operands[lane]),
+                    operand_readers[lane].operand.eq(told.operand),
                     operand_readers[lane].channels.eq(record.channels),
                     operand_decoders[lane].width.eq(run.pooled_width),
                     operand_decoders[lane].start.eq(run_start),
@@ -241,15 +280,15 @@ class Accelerator(wiring.Component):
             for encoder in encoders[lane : lane + 1]:
                 connect(m, encoder.o, writers[lane].i)
             m.d.comb += [
-                readers[lane].segment.eq(sequencer.segments[lane]),
-                readers[lane].half.eq(sequencer.half),
+                readers[lane].segment.eq(told.segment),
+                readers[lane].half.eq(told.half),
                 readers[lane].segments.eq(record.segments),
                 makers[lane].segments.eq(record.segments),
                 decoders[lane].width.eq(run.width),
                 decoders[lane].send_zeros.eq(run.send_zeros),
                 decoders[lane].start.eq(run_start),
                 writers[lane].out_address.eq(record.out_address),
-                array.channels[lane].eq(record.channels),
+                array.channels[lane].eq(sequencer.run_lanes[lane].channels),
             ]
             for part in (
                 readers[lane],
@@ -262,16 +301,34 @@ class Accelerator(wiring.Component):
             for options in (lookups, operand_readers, adders):
                 for option in options[lane : lane + 1]:
                     m.d.comb += [option.run.eq(run), option.start.eq(run_start)]
-            m.d.comb += poolers[lane].scale.eq(sequencer.pool_scale)
+            m.d.comb += poolers[lane].scale.eq(told.pool_scale)
             for part in (requantisers[lane], poolers[lane], writers[lane]):
                 m.d.comb += part.channels.eq(record.channels)
-        busy = [
-            part.busy for parts in (readers, makers, operand_readers, writers) for part in parts
-        ]
-        m.d.comb += [
-            sequencer.run_busy.eq(Cat(*busy, *waiting, ~array.idle).any()),
-            sequencer.drained.eq(~counters.busy & ~counters.finished & ~counts_wait & arbiter.idle),
-        ]
+        # Whether a run is at work is asked of all parts in the same cycle: what leaves one of them
+        # is in another, or waits in a link, in the next.
+        at_work = Signal(config.lanes)
+        for lane in lanes:
+            at_lane: list[Any] = [
+                readers[lane],
+                makers[lane],
+                writers[lane],
+                *operand_readers[lane:][:1],
+            ]
+            m.d[registered] += at_work[lane].eq(
+                Cat(*(part.busy for part in at_lane), *waiting[lane]).any()
+            )
+        m.d.comb += sequencer.run_busy.eq(
+            self._known_late(m, sequencer.run_start, at_work.any() | ~array.idle, after=2)
+        )
+        drained = Signal()
+        m.d[registered] += drained.eq(
+            ~counters.busy
+            & ~counters.finished
+            & ~counts_wait
+            & arbiter.idle
+            & (~sequencer.run_finished if config.registered_links else 1)
+        )
+        m.d.comb += sequencer.drained.eq(drained)
 
         # Counters.
         running = Signal()
@@ -285,11 +342,11 @@ class Accelerator(wiring.Component):
 
         # With registered links what is counted comes a cycle later, all of it.
         grow = Signal.like(counters.increments)
-        m.d["sync" if config.registered_links else "comb"] += [
+        m.d[registered] += [
             counters.increments.eq(grow),
             counters.clear.eq(begin),
             counters.finished.eq(sequencer.run_finished),
-            counters.address.eq(run.counters),
+            counters.address.eq(sequencer.run.counters),
         ]
         m.d.comb += [
             grow.cycles.eq(sequencer.run_dispatched | running),
@@ -320,7 +377,7 @@ class Accelerator(wiring.Component):
             for lane in lanes:
                 wrong = Cat(part.error for part in (decoders[lane], *operand_decoders[lane:][:1]))
                 with m.If(wrong.any()):
-                    self._stop(m, ErrorCode.ROW_LENGTH, run.layer, lane, 0)
+                    self._stop(m, ErrorCode.ROW_LENGTH, sequencer.run.layer, lane, 0)
                 with m.If(loaders[lane].error != ErrorCode.NONE):
                     self._stop(
                         m, loaders[lane].error, sequencer.load.layer, lane, loaders[lane].position
@@ -351,22 +408,47 @@ class Accelerator(wiring.Component):
         return link.o.valid
 
     def _queue(
-        self, m: Module, name: str, source: stream.Interface, sink: stream.Interface
+        self,
+        m: Module,
+        name: str,
+        source: stream.Interface,
+        sink: stream.Interface,
+        clear: Value | None = None,
     ) -> Value:
-        """Connect two parts as :meth:`_link`, but an item a cycle passes."""
+        """Connect two parts as :meth:`_link`, but an item a cycle passes; ``clear`` drops them."""
         if not self.config.registered_links:
             connect(m, source, sink)
             return Const(0)
-        m.submodules[name] = queue = SyncFIFO(width=len(Value.cast(source.payload)), depth=2)
-        m.d.comb += [
-            queue.w_data.eq(source.payload),
-            queue.w_en.eq(source.valid),
-            source.ready.eq(queue.w_rdy),
-            Value.cast(sink.payload).eq(queue.r_data),
-            sink.valid.eq(queue.r_rdy),
-            queue.r_en.eq(sink.ready),
+        queue = Queue(source.payload.shape())
+        m.submodules[name] = queue if clear is None else ResetInserter(clear)(queue)
+        connect(m, source, queue.i)
+        connect(m, queue.o, sink)
+        return queue.o.valid
+
+    def _later(self, m: Module, name: str, **values: Any) -> Any:
+        """Return the values by name, a cycle later if so configured."""
+        if not self.config.registered_links:
+            return SimpleNamespace(**values)
+        shape = data.StructLayout({key: value.shape() for key, value in values.items()})
+        m.submodules[name] = delay = Delay(shape)
+        m.d.comb += [delay.i[key].eq(value) for key, value in values.items()]
+        return delay.o
+
+    def _known_late(self, m: Module, start: Signal, busy: Value, *, after: int) -> Value:
+        """Return whether what ``start`` starts is busy; from the cycle after it on.
+
+        With registered links ``busy`` follows ``start`` after ``after + 1`` cycles, and what is
+        returned is that of the cycle before.
+        """
+        if not self.config.registered_links:
+            return busy
+        known = Signal()
+        started = Signal(after)
+        m.d.sync += [
+            started.eq(Cat(start, started)),
+            known.eq(busy | start | started.any()),
         ]
-        return queue.r_rdy
+        return known
 
     def _connect_reader(
         self,
@@ -376,4 +458,10 @@ class Accelerator(wiring.Component):
         part: RowReader | OperandReader | StreamFetcher,
     ) -> None:
         self._link(m, f"read_link_{client}", part.request, arbiter.read[client].request)
-        connect(m, arbiter.read[client].response, part.response)
+        response = arbiter.read[client].response
+        told = self._later(m, f"response_{client}", valid=response.valid, payload=response.payload)
+        m.d.comb += [
+            part.response.valid.eq(told.valid),
+            part.response.payload.eq(told.payload),
+            response.ready.eq(1),
+        ]

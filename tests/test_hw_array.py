@@ -310,6 +310,15 @@ def test_pe_equals_golden_under_any_flow_control(seed: int, most: int) -> None:
 @pytest.mark.parametrize("most", [0, 8])
 @pytest.mark.parametrize("seed", range(3))
 def test_array_equals_golden_under_any_flow_control(seed: int, most: int, lanes: int) -> None:
+    check_array(seed, most, lanes)
+
+
+@pytest.mark.parametrize(("seed", "most", "lanes"), [(0, 8, 2), (1, 0, 4), (2, 8, 4)])
+def test_an_array_with_registers_in_its_links_does_too(seed: int, most: int, lanes: int) -> None:
+    check_array(seed, most, lanes, registered_links=1, output_cycles=4)
+
+
+def check_array(seed: int, most: int, lanes: int, **sizes: int) -> None:
     rng = random.Random(seed)
     banks = 2 - seed % 2
     config = small(
@@ -317,9 +326,10 @@ def test_array_equals_golden_under_any_flow_control(seed: int, most: int, lanes:
         multiplier=list(MultiplierKind)[seed % 4],
         accumulator_banks=banks,
         **(SHARED if seed == 0 else {}),
+        **sizes,
     )
     run = ArrayRun(out_width=rng.choice([1, 3]), channels=2)
-    channels = [2, seed % 3][:lanes]
+    channels = [2, seed % 3, 1, 2][:lanes]
     rows = 8
     tokens = [random_tokens(config, run, rows, rng) for _ in range(lanes)]
     taps = [[random_taps(config, run, count, rng) for count in channels] for _ in range(lanes)]

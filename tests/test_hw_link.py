@@ -1,35 +1,40 @@
-"""A register in a link: all items pass, in order, whatever the two sides do."""
+"""Registers in links: all items pass, in order, whatever the two sides do."""
 
+import pytest
 from amaranth.hdl import unsigned
+from amaranth.lib import data
 from amaranth.sim import Simulator, SimulatorContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thresher.hw.link import Link
+from thresher.hw.link import Delay, Link, Queue
 from thresher.sim.streams import check_stream_rules, collect_stream, drive_stream
 
 WAITS = st.lists(st.integers(0, 4), min_size=20, max_size=20)
+KINDS = pytest.mark.parametrize("kind", [Link, Queue])
 
 
-def passed(gaps: list[int], stalls: list[int]) -> tuple[list[int], int]:
+def passed(
+    kind: type[Link | Queue], gaps: list[int], stalls: list[int], count: int = 20
+) -> tuple[list[int], int]:
     """Send 0 to 19 through a link; return what came, and the cycles before the last came."""
-    dut = Link(unsigned(8))
+    dut = kind(unsigned(8))
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     received: list[int] = []
     cycles = 0
 
-    async def count(ctx: SimulatorContext) -> None:
+    async def watch(ctx: SimulatorContext) -> None:
         nonlocal cycles
         while True:
             await ctx.tick()
-            cycles += len(received) < 20
+            cycles += len(received) < count
 
     async def send(ctx: SimulatorContext) -> None:
-        await drive_stream(ctx, dut.i, range(20), gaps)
+        await drive_stream(ctx, dut.i, range(count), gaps)
 
     async def receive(ctx: SimulatorContext) -> None:
-        received.extend(await collect_stream(ctx, dut.o, 20, stalls))
+        received.extend(await collect_stream(ctx, dut.o, count, stalls))
 
     async def rules(ctx: SimulatorContext) -> None:
         await check_stream_rules(ctx, dut.o)
@@ -37,18 +42,70 @@ def passed(gaps: list[int], stalls: list[int]) -> tuple[list[int], int]:
     simulator.add_testbench(send)
     simulator.add_testbench(receive)
     simulator.add_testbench(rules, background=True)
-    simulator.add_testbench(count, background=True)
+    simulator.add_testbench(watch, background=True)
     simulator.run()
     return received, cycles
 
 
+@KINDS
 @settings(max_examples=30, deadline=None)
 @given(gaps=WAITS, stalls=WAITS)
-def test_everything_passes_in_order(gaps: list[int], stalls: list[int]) -> None:
-    received, _ = passed(gaps, stalls)
+def test_everything_passes_in_order(
+    kind: type[Link | Queue], gaps: list[int], stalls: list[int]
+) -> None:
+    received, _ = passed(kind, gaps, stalls)
     assert received == list(range(20))
 
 
-def test_an_item_takes_two_cycles() -> None:
-    _, cycles = passed([], [])
+def test_an_item_takes_two_cycles_in_a_link() -> None:
+    _, cycles = passed(Link, [], [])
     assert cycles == 2 * 20 - 1
+
+
+def test_an_item_takes_a_cycle_in_a_queue() -> None:
+    _, cycles = passed(Queue, [], [])
+    assert cycles == 20
+
+
+def test_a_queue_holds_two_items_and_says_whether_it_holds_one() -> None:
+    dut = Queue(unsigned(8))
+
+    async def fill(ctx: SimulatorContext) -> None:
+        ctx.set(dut.i.valid, 1)
+        held = []
+        for item in (7, 8, 9, 10):
+            ctx.set(dut.i.payload, item)
+            held.append((ctx.get(dut.i.ready), ctx.get(dut.o.valid)))
+            await ctx.tick()
+        assert held == [(1, 0), (1, 1), (0, 1), (0, 1)]
+        ctx.set(dut.i.valid, 0)
+        ctx.set(dut.o.ready, 1)
+        left = []
+        for _ in range(3):
+            left.append((ctx.get(dut.o.valid), ctx.get(dut.o.payload)))
+            await ctx.tick()
+        assert left[:2] == [(1, 7), (1, 8)]
+        assert not left[2][0]
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(fill)
+    simulator.run()
+
+
+def test_a_delay_gives_the_value_of_the_cycle_before() -> None:
+    dut = Delay(data.StructLayout({"one": 3, "other": 8}))
+
+    async def drive(ctx: SimulatorContext) -> None:
+        before = {"one": 0, "other": 0}
+        for cycle in range(20):
+            now = {"one": cycle % 8, "other": cycle * 77 % 256}
+            ctx.set(dut.i, now)
+            assert {name: ctx.get(dut.o[name]) for name in now} == before
+            await ctx.tick()
+            before = now
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(drive)
+    simulator.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from amaranth.sim._async import SimulatorContext
 
 CONFIG = Config(lanes=1, address_bits=12)
+CONFIGS = [CONFIG, replace(CONFIG, output_cycles=4, registered_links=1)]
 
 
 class Memory:
@@ -82,13 +84,14 @@ async def answers(ctx: SimulatorContext, port: stream.Interface, received: list[
     latency=st.integers(1, 9),
     stall=st.sampled_from([0.0, 0.3]),
     busy=st.booleans(),
+    config=st.sampled_from(CONFIGS),
     seed=st.integers(0, 1 << 32),
 )
 def test_every_response_reaches_its_reader_in_order(
-    *, readers: int, writers: int, latency: int, stall: float, busy: bool, seed: int
+    *, readers: int, writers: int, latency: int, stall: float, busy: bool, config: Config, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    dut = Arbiter(CONFIG, readers, writers)
+    dut = Arbiter(config, readers, writers)
     memory = Memory(dut, seed, latency, stall)
     reads = [rng.integers(0, 1024, 30).tolist() for _ in range(readers)]
     writes = [[1024 + 64 * k + n for n in range(30)] for k in range(writers)]
@@ -142,9 +145,10 @@ def test_every_response_reaches_its_reader_in_order(
     assert memory.written == {address: address ^ 0xFFF for k in writes for address in k}
 
 
-def test_all_clients_get_their_turn_at_a_request_per_cycle() -> None:
+@pytest.mark.parametrize("config", CONFIGS)
+def test_all_clients_get_their_turn_at_a_request_per_cycle(config: Config) -> None:
     readers, writers, rounds = 3, 2, 20
-    dut = Arbiter(CONFIG, readers, writers)
+    dut = Arbiter(config, readers, writers)
     memory = Memory(dut, 0, 4, 0.0)
 
     async def testbench(ctx: SimulatorContext) -> None:
@@ -156,7 +160,7 @@ def test_all_clients_get_their_turn_at_a_request_per_cycle() -> None:
             ctx.set(client.request.payload, {"address": index, "data": 0})
             ctx.set(client.request.valid, 1)
         ctx.set(dut.enable, 1)
-        await ctx.tick().repeat(rounds * (readers + writers) + 1)
+        await ctx.tick().repeat(rounds * (readers + writers) + 1 + config.registered_links)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
@@ -168,18 +172,19 @@ def test_all_clients_get_their_turn_at_a_request_per_cycle() -> None:
     assert list(cycles) == list(range(cycles[0], cycles[0] + len(cycles)))
 
 
-def test_writers_pass_readers_that_wait_for_a_tag() -> None:
-    dut = Arbiter(CONFIG, 1, 1)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_writers_pass_readers_that_wait_for_a_tag(config: Config) -> None:
+    dut = Arbiter(config, 1, 1)
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.enable, 1)
         ctx.set(dut.request.ready, 1)
         ctx.set(dut.read[0].request.valid, 1)
         reads = 0
-        for _ in range(OUTSTANDING + 10):
+        for _ in range(2 * OUTSTANDING + 10):
             _, _, ready = await ctx.tick().sample(dut.read[0].request.ready)
             reads += ready
-        assert reads == OUTSTANDING
+        assert reads == OUTSTANDING - config.registered_links
         await drive_stream(ctx, dut.write[0].request, [{"address": 1, "data": 2}] * 3)
         # A response makes room for one more.
         ctx.set(dut.response.valid, 1)

@@ -43,6 +43,7 @@ SLOW_CONFIGS = {
     "4-small": Config(
         lanes=4, multiplier=MultiplierKind.SHIFT, tap_depth=128, accumulator_depth=64, **SMALL
     ),
+    "4-ulx3s": Config(lanes=4, **preset_sizes("ulx3s", 4)),
     "8": Config(lanes=8),
     "16": Config(lanes=16),
 }
@@ -56,7 +57,7 @@ COUNTS = {
     "2-ulx3s": 12,
     "2-shared": 8,
 }
-SLOW_COUNTS = {"2-small": 40, "4-small": 40, "4-shift1": 10, "4-lut": 10, "8": 8, "16": 2}
+SLOW_COUNTS = {"2-small": 40, "4-small": 40, "4-shift1": 10, "4-lut": 10, "4-ulx3s": 8, "8": 8, "16": 2}
 SIZES_16 = {"layers": 2, "channels": 20, "size": 6}
 LENETS = ("lenet-300-100", "lenet-5")
 

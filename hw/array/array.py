@@ -21,9 +21,30 @@ from thresher.hw.layouts import (
     tap_write_layout,
     token_layout,
 )
+from thresher.hw.link import Delay, Link, Queue
 from thresher.hw.parts import place
 
 __all__ = ["Array"]
+
+
+def column_layout(config: Config) -> data.StructLayout:
+    """What a column is told: its loader's writes, its channels and those of all, the run."""
+    separate = {"tap": tap_write_layout(config), "pointer": pointer_write_layout(config)}
+    return data.StructLayout(
+        {
+            **({"store": store_write_layout(config)} if config.shared_store else separate),
+            "channels": 16,
+            "nothing": 1,
+            "all_channels": 16,
+            "run": element_run_layout(),
+            "start": 1,
+            "clear": 1,
+        }
+    )
+
+
+class Column(Delay):
+    """What a column is told, a cycle later."""
 
 
 class Array(wiring.Component):
@@ -42,6 +63,11 @@ class Array(wiring.Component):
     Combinational paths
         From the ready of the easternmost token register through all columns to ``tokens[r].ready``;
         ``sums[c].ready`` through all rows of column ``c``. One level of logic an element.
+    With ``config.registered_links``
+        Writes, channels, run, ``start`` and ``clear`` come to the elements a cycle later, and
+        ``idle`` is that of the cycle before. A :class:`Queue` stands in a row, and a
+        :class:`Link` in a column, behind every second element but the last: a cycle more for
+        tokens and sums, a sum in two cycles, and the combinational paths end there.
     Reset
         As for :class:`PE`.
 
@@ -118,23 +144,19 @@ class Array(wiring.Component):
         lanes = range(self.config.lanes)
         last = self.config.lanes - 1
         pe = [[PE(self.config) for _ in lanes] for _ in lanes]
-        run: Any = Signal(element_run_layout())
-        m.d.comb += [run[name].eq(self.run[name]) for name in element_run_layout().members]
+        config = self.config
+        told = [self._column(m, column, platform) for column in lanes]
+        waiting: list[list[Value]] = [[] for _ in lanes]  # in the links of each row, or above it
 
-        # At the bottom of a column, what it does not want; its loader's writes.
-        filters = [SumFilter(self.config) for _ in lanes]
-        writes: list[dict[str, Any]] = []
+        # At the bottom of a column, what it does not want.
+        filters = [SumFilter(config) for _ in lanes]
         for column, sum_filter in enumerate(filters):
             place(m, f"sum_filter_{column}", sum_filter, platform)
             m.d.comb += [
-                sum_filter.all_channels.eq(self.run.channels),
-                sum_filter.channels.eq(self.channels[column]),
-                sum_filter.start.eq(self.start | self.clear),
+                sum_filter.all_channels.eq(told[column].all_channels),
+                sum_filter.channels.eq(told[column].channels),
+                sum_filter.start.eq(told[column].start | told[column].clear),
             ]
-            tap, pointer = self.tap[column], self.pointer[column]
-            writes.append({"tap": tap, "pointer": pointer})
-            if self.config.shared_store:
-                writes[column] = {"store": self._shared_write(m, column)}
 
         for row in lanes:
             for column in lanes:
@@ -144,30 +166,41 @@ class Array(wiring.Component):
                 # Neighbours or edges.
                 if column == 0:
                     connect(m, flipped(self.tokens[row]), element.i)
+                elif config.registered_links and column % 2 == 0:
+                    m.submodules[f"queue_{row}_{column}"] = queue = Queue(token_layout(config))
+                    connect(m, pe[row][column - 1].o, queue.i)
+                    connect(m, queue.o, element.i)
+                    waiting[row].append(queue.o.valid)
                 else:
                     connect(m, pe[row][column - 1].o, element.i)
                 if column == last:
                     m.d.comb += element.o.ready.eq(1)
                 if row == 0:
                     m.d.comb += element.top.eq(1)
+                elif config.registered_links and row % 2 == 0:
+                    link = Link(element.north.payload.shape())
+                    m.submodules[f"link_{row}_{column}"] = link
+                    connect(m, pe[row - 1][column].south, link.i)
+                    connect(m, link.o, element.north)
+                    waiting[row].append(link.o.valid)
                 else:
                     connect(m, pe[row - 1][column].south, element.north)
                 if row == last:
                     connect(m, element.south, filters[column].i)
                     connect(m, filters[column].o, flipped(self.sums[column]))
 
-                # Loader buses of the column, and what is common.
-                for name, write in writes[column].items():
-                    port = getattr(element, name)
+                # Writes of the column's loader, and what is common.
+                for name in ("store",) if config.shared_store else ("tap", "pointer"):
+                    port, write = getattr(element, name), told[column][name]
                     m.d.comb += [
                         port.eq(write),
                         port.valid.eq(write.valid & (write.row == row)),
                     ]
                 m.d.comb += [
-                    element.nothing.eq(self.channels[column] == 0),
-                    element.run.eq(run),
-                    element.start.eq(self.start),
-                    element.clear.eq(self.clear),
+                    element.nothing.eq(told[column].nothing),
+                    element.run.eq(told[column].run),
+                    element.start.eq(told[column].start),
+                    element.clear.eq(told[column].clear),
                 ]
 
         # Event counts: of each row, then of all.
@@ -185,12 +218,35 @@ class Array(wiring.Component):
                 m.d.sync += count.eq(_sum([getattr(element, name) for element in pe[row]]))
             m.d.sync += total.eq(_sum(counts))
 
-        every = [element for row in pe for element in row]
-        m.d.comb += [
-            self.idle.eq(Cat(element.idle for element in every).all()),
-            self.clearing.eq(pe[0][0].clearing),
-        ]
+        idle = Signal(config.lanes)
+        for row in lanes:
+            busy = Cat(*(~element.idle for element in pe[row]), *waiting[row]).any()
+            m.d["sync" if config.registered_links else "comb"] += idle[row].eq(~busy)
+        m.d.comb += [self.idle.eq(idle.all()), self.clearing.eq(pe[0][0].clearing)]
         return m
+
+    def _column(self, m: Module, column: int, platform: object) -> Any:
+        """Return what a column is told."""
+        shape = column_layout(self.config)
+        told: Any = Signal(shape, name=f"told_{column}")
+        if self.config.shared_store:
+            m.d.comb += told.store.eq(self._shared_write(m, column))
+        else:
+            m.d.comb += [told.tap.eq(self.tap[column]), told.pointer.eq(self.pointer[column])]
+        m.d.comb += [
+            told.channels.eq(self.channels[column]),
+            told.nothing.eq(self.channels[column] == 0),
+            told.all_channels.eq(self.run.channels),
+            told.start.eq(self.start),
+            told.clear.eq(self.clear),
+        ]
+        m.d.comb += [told.run[name].eq(self.run[name]) for name in element_run_layout().members]
+        if not self.config.registered_links:
+            return told
+        register = Column(shape)
+        place(m, f"column_{column}", register, platform)
+        m.d.comb += register.i.eq(told)
+        return register.o
 
     def _shared_write(self, m: Module, column: int) -> Any:
         """Return the writes of a column's loader, at most one at a time, as those of one memory."""

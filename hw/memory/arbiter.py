@@ -39,6 +39,11 @@ def lowest(bits: Signal) -> Value:
     return bits & (~bits + 1)[: len(bits)]
 
 
+def above_lowest(bits: Signal) -> Value:
+    """All bits above the lowest one that is set."""
+    return bits ^ (~bits + 1)[: len(bits)]
+
+
 def select(one_hot: Value, choices: Sequence[Value]) -> Value:
     """The choice whose bit is set, 0 if none is; without the priority of a ``Mux`` chain."""
     masked = [Mux(bit, choice, 0) for bit, choice in zip(one_hot, choices, strict=False)]
@@ -52,14 +57,17 @@ class Arbiter(wiring.Component):
     ---------------
     Latency
         A request accepted in cycle ``t`` is at the memory port in cycle ``t + 1``. A response
-        reaches its reader in the cycle in which it arrives.
+        reaches its reader in the cycle in which it arrives. With ``config.registered_links`` a
+        request is chosen in the cycle before it is accepted.
     Throughput
-        One request per cycle while the memory accepts them. A client whose request waits is
+        One request per cycle while the memory accepts them; with ``config.registered_links`` one
+        of each client in two cycles. A client whose request waits is
         granted after at most one request of each other client (a reader is passed over while 64
         reads are outstanding).
     Combinational paths
         From ``valid`` of all requests, ``request.ready`` and ``enable`` to ``ready`` of all
-        requests; from ``response`` to the readers' responses.
+        requests, with ``config.registered_links`` not from ``valid``; from ``response`` to the
+        readers' responses.
     Memory
         Responds to reads in order, not before the cycle after it accepted the request.
     Reset
@@ -113,35 +121,50 @@ class Arbiter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         clients = self.readers + self.writers
+        registered = self.config.registered_links
 
-        # Readers come first; a reader competes while there is room for its tag.
+        # Readers come first; a reader competes while there is room for its tag, which is known from
+        # a register.
         m.submodules.tags = tags = SyncFIFOBuffered(
-            width=max(1, (self.readers - 1).bit_length()), depth=OUTSTANDING
+            width=max(1, (self.readers - 1).bit_length()), depth=OUTSTANDING + 1
         )
+        room = Signal(init=1)
         asking = Signal(clients)
-        m.d.comb += asking.eq(
-            Cat(
-                *(client.request.valid & tags.w_rdy for client in self.read),
-                *(client.request.valid for client in self.write),
-            )
-        )
+        grant = Signal(clients)
+        granted = Signal()
+        known = Signal.like(grant)  # to be granted: it does not ask again
+        asks = [
+            *(client.request.valid & room for client in self.read),
+            *(client.request.valid for client in self.write),
+        ]
+        m.d.comb += asking.eq(Cat(*asks) & ~known)
 
         # The turn: the first that asks after the last one granted, or the first of all.
         after_last = Signal(clients)
         asking_after = Signal(clients)
-        grant = Signal(clients)
+        chosen = Signal(clients)
         m.d.comb += [
             asking_after.eq(asking & after_last),
-            grant.eq(Mux(asking_after.any(), lowest(asking_after), lowest(asking))),
+            chosen.eq(Mux(asking_after.any(), lowest(asking_after), lowest(asking))),
         ]
+        takes = Signal()
+        with m.If(asking.any() & (takes | ~granted) if registered else takes & asking.any()):
+            m.d.sync += after_last.eq(
+                Mux(asking_after.any(), above_lowest(asking_after), above_lowest(asking))
+            )
+        if registered:
+            m.d.comb += known.eq(grant)
+            with m.If(takes | ~granted):
+                m.d.sync += [grant.eq(chosen), granted.eq(asking.any())]
+        else:
+            m.d.comb += [grant.eq(chosen), granted.eq(asking.any())]
 
         # The request at the port: taken when the register is free, or freed in this cycle.
-        takes = Signal()
         taken = Signal()
         payload = Signal.like(self.request.payload, reset_less=True)
         m.d.comb += [
             takes.eq(self.enable & (~self.request.valid | self.request.ready)),
-            taken.eq(takes & asking.any()),
+            taken.eq(takes & granted),
             self.request.payload.eq(payload),
         ]
         requests = [client.request for client in (*self.read, *self.write)]
@@ -158,10 +181,16 @@ class Arbiter(wiring.Component):
                 payload.address.eq(select(grant, addresses)),
                 payload.write.eq(grant[self.readers :].any()),
                 payload.data.eq(select(grant[self.readers :], words)),
-                after_last.eq(~(grant | (grant - 1))),
             ]
         with m.Elif(self.request.ready):
             m.d.sync += self.request.valid.eq(0)
+
+        puts, gets = tags.w_en, tags.r_en & tags.r_rdy
+        most = OUTSTANDING - (1 if registered else 0)  # one more may have been chosen
+        with m.If(puts & ~gets):
+            m.d.sync += room.eq(tags.r_level < most - 1)
+        with m.Elif(gets & ~puts):
+            m.d.sync += room.eq(tags.r_level <= most)
 
         # Tags wait in the order of the requests, which is that of the responses.
         readers = [Const(index) for index in range(self.readers)]
