@@ -57,7 +57,15 @@ COUNTS = {
     "2-ulx3s": 12,
     "2-shared": 8,
 }
-SLOW_COUNTS = {"2-small": 40, "4-small": 40, "4-shift1": 10, "4-lut": 10, "4-ulx3s": 8, "8": 8, "16": 2}
+SLOW_COUNTS = {
+    "2-small": 40,
+    "4-small": 40,
+    "4-shift1": 10,
+    "4-lut": 10,
+    "4-ulx3s": 8,
+    "8": 8,
+    "16": 2,
+}
 SIZES_16 = {"layers": 2, "channels": 20, "size": 6}
 LENETS = ("lenet-300-100", "lenet-5")
 
