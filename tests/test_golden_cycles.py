@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pytest
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
 from thresher.golden.config import Config, Skip
+from thresher.golden.cycles import runs
 from thresher.golden.cycles.estimate import estimate
 from thresher.golden.cycles.program import predict_cycles
 from thresher.golden.cycles.shapes import SHAPES, Shape
@@ -226,3 +228,12 @@ def test_an_estimate_is_near_the_compiled_layer_of_the_same_densities(skip: Skip
 def test_a_layer_that_does_not_fit_is_named() -> None:
     with pytest.raises(ThresherError, match=r"layer fc6 does not fit.*group_depth"):
         estimate(SHAPES["vgg-16"]()[-3:], Config(lanes=8))
+
+
+def test_machine_code_is_kept_by_all_sources_that_it_is_made_of() -> None:
+    jitted = [
+        source.stem
+        for source in sorted(Path(runs.__file__).parent.glob("*.py"))
+        if "cycles.compiled import" in source.read_text()
+    ]
+    assert {*jitted, "compiled", "latencies", "state"} == {*runs.JITTED}

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from thresher.golden.cycles.compiled import inlined, u
 from thresher.golden.cycles.lanes import walk
 from thresher.golden.cycles.latencies import ADD, FIRST_READ, NOTHING_FREE, RING_FREE, SEND
-from thresher.golden.cycles.script import MOST_SKIPPED
+from thresher.golden.cycles.script import LONGEST
 from thresher.golden.cycles.state import (
     B_END,
     B_LAST,
@@ -22,10 +22,14 @@ from thresher.golden.cycles.state import (
     COMPLETED,
     COUNT,
     DRAINED,
+    ELEMENT_SIZE,
+    FAR,
     FILLED,
     NEXT,
+    PADDING,
     PART,
     QUEUED,
+    READER_SIZE,
     ROW_NUMBER,
     SENT,
     W_TAIL,
@@ -39,7 +43,7 @@ __all__ = ["advance_columns"]
 FEW = 4  # tokens that are looked at one by one
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def _read(run, state, end, some, have, held):
     """Let the readers of the columns in ``some`` go on until ``end``.
 
@@ -48,65 +52,75 @@ def _read(run, state, end, some, have, held):
     of a column have, ``held`` says whether a walker of it waits.
     """
     size, banks, row_size, ring_rows = run.channels.size, run.banks, run.row_size, run.ring_rows
-    skips, elements, readers = run.skips, state.elements, state.readers
-    taps = skips.size // banks
-    times, whats, done, gone = state.times, state.whats, state.done, state.gone
+    spans, elements, readers = run.spans, state.elements, state.readers
+    fifos, done, gone = state.fifos, state.done, state.gone
     ready, gave_way = state.ready, state.gave_way
-    tokens, rows = times.size // (size * size), done.size // (size * size)
+    tokens, rows = state.tokens, state.rows
     window = ready.size // size
     for column in range(size):
         if not some[column]:
             continue
         first_place = column * window
         most = state.columns[column, SENT] + window
-        have[column] = most
+        least = most
         held[column] = False
         for lane in range(size):
-            element = lane * size + column
+            element = lane * (size + 1) + column
+            e = element * ELEMENT_SIZE
+            first_token, first_row = element * (tokens + PADDING), element * rows
             late = ADD + size - 1 - lane
-            while elements[lane, column, DRAINED] < elements[lane, column, COMPLETED]:
-                waits = elements[lane, column, WAITING]
-                known = elements[lane, column, FILLED] - waits
-                drained = elements[lane, column, COMPLETED]
+            while elements[u(e + DRAINED)] < elements[u(e + COMPLETED)]:
+                waits = elements[u(e + WAITING)]
+                known = elements[u(e + FILLED)] - waits
+                drained = elements[u(e + COMPLETED)]
                 limit = min(drained * row_size, most)
                 if waits:  # what is added behind this row is not known yet
-                    limit = min(limit, (elements[lane, column, DRAINED] + 1) * row_size)
+                    limit = min(limit, (elements[u(e + DRAINED)] + 1) * row_size)
                 for bank in range(banks):
-                    word, row = readers[element, bank, B_WORD], readers[element, bank, B_ROW]
+                    reader = (element * banks + bank) * READER_SIZE
+                    word, row = readers[u(reader + B_WORD)], readers[u(reader + B_ROW)]
                     if word >= limit:
                         drained = min(drained, row)
                         continue
-                    row_end, now = readers[element, bank, B_END], readers[element, bank, B_LAST]
-                    row_slot = element * rows + (row & rows - 1)
+                    row_end, now = readers[u(reader + B_END)], readers[u(reader + B_LAST)]
+                    row_slot = u(first_row + (row & rows - 1))
                     now = max(now, done[row_slot] - 1)
                     # The first token that may add after that; the reader may have rested.
-                    token = max(readers[element, bank, B_TOKEN], known - tokens + 1)
+                    token = max(readers[u(reader + B_TOKEN)], known - tokens + 1)
                     above = known
                     while above - token > FEW:
                         middle = token + above >> 1
-                        if times[element * tokens + (middle & tokens - 1)] + late > now:
+                        if fifos[u(2 * (first_token + (middle & tokens - 1)))] + late > now:
                             above = middle
                         else:
                             token = middle
-                    begin = over = now  # of the token's taps, if it has some
-                    what = np.int64(0)
+                    # Of the token before that, its taps: the first one's cycle, the cycle after the
+                    # last, and where the span of a cycle is found.
+                    begin, over, base, turned = FAR, np.int64(0), np.int64(0), np.int64(0)
+                    before = token
                     while word < limit:
-                        place = first_place + (word & window - 1)
+                        place = u(first_place + (word & window - 1))
                         at = max(now, gave_way[place]) + 1
                         while True:
-                            while (
-                                at >= over and token < known
-                            ):  # of which taps are added now or later
-                                slot = element * tokens + (token & tokens - 1)
-                                what, begin = whats[slot], times[slot] + late
-                                over = begin + (what >> 3 & COUNT if what > 0 else 0)
+                            while at >= over and token < known:
+                                slot = 2 * (first_token + (token & tokens - 1))
                                 token += 1
-                            if at < begin or at >= over or not what & 1:
+                                what = fifos[u(slot + 1)]
+                                if what > 0:
+                                    begin = fifos[u(slot)] + late
+                                    over = begin + (what >> 3 & COUNT)
+                                    turned = bank - (what >> 1) & banks - 1
+                                    base = (what >> 20) - begin
+                                    if not what & 1:
+                                        begin = FAR
+                            if at < begin or at >= over:
                                 break
-                            turned = (bank - (what >> 1) & banks - 1) * taps
-                            skip = np.int64(skips[turned + (what >> 20) + at - begin])
+                            skip = np.int64(spans[u(base + at)])
+                            if skip & 3 != turned:
+                                break
+                            skip >>= 2
                             at = min(at + skip, over)
-                            if at < over and skip < MOST_SKIPPED:
+                            if at < over and skip < LONGEST:
                                 break
                         if at >= end:
                             now = at - 1
@@ -118,32 +132,39 @@ def _read(run, state, end, some, have, held):
                             gone[row_slot] = max(gone[row_slot], at)
                             row += 1
                             row_end += row_size
-                            row_slot = element * rows + (row & rows - 1)
+                            row_slot = u(first_row + (row & rows - 1))
                             if word < limit:
                                 now = max(now, done[row_slot] - 1)
-                    readers[element, bank, B_WORD], readers[element, bank, B_ROW] = word, row
-                    readers[element, bank, B_END], readers[element, bank, B_LAST] = row_end, now
-                    readers[element, bank, B_TOKEN] = token - (now < over)
+                    if token > before and now < over:
+                        token -= 1
+                    readers[u(reader + B_WORD)], readers[u(reader + B_ROW)] = word, row
+                    readers[u(reader + B_END)], readers[u(reader + B_LAST)] = row_end, now
+                    readers[u(reader + B_TOKEN)] = token
                     drained = min(drained, row)
-                if drained == elements[lane, column, DRAINED]:
+                if drained == elements[u(e + DRAINED)]:
                     break
-                elements[lane, column, DRAINED] = drained
+                elements[u(e + DRAINED)] = drained
                 if not waits:
                     break
-                walk(lane, column, ring_rows, elements, times, whats, done, gone)
-            held[column] = held[column] or elements[lane, column, WAITING] > 0
+                walk(element, size - 1 - lane, ring_rows, state)
+            held[column] = held[column] or elements[u(e + WAITING)] > 0
             for bank in range(banks):
-                have[column] = min(have[column], readers[element, bank, B_WORD])
+                least = min(least, readers[u((element * banks + bank) * READER_SIZE + B_WORD)])
+        have[column] = least
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def _send(run, state, end, some, have, held):
-    """Send what all elements of the columns in ``some`` have; keep those that need more."""
+    """Send what all elements of the columns in ``some`` have; keep those that need more.
+
+    Returns whether some do.
+    """
     row_size, pooled = run.row_size, run.pool_x.size > 0
     columns, queue, writers = state.columns, state.queue, state.writers
     ready, gave_way = state.ready, state.gave_way
     pool_y, pool_x, out_words = run.pool_y, run.pool_x, run.out_words
     window = ready.size // run.channels.size
+    going = False
     for column in range(some.size):
         if not some[column]:
             continue
@@ -192,31 +213,32 @@ def _send(run, state, end, some, have, held):
         columns[column, CHANNEL], columns[column, X], columns[column, ROW_NUMBER] = channel, x, row
         writers[column, W_TAIL] = tail
         some[column] = begin < sent and (held[column] or sent == have[column])
+        going = going or some[column]
+    return going
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def advance_columns(run, state, end):
     """Let the drains of all columns and their outputs go on until ``end``."""
     size, ring_rows, channels = run.channels.size, run.ring_rows, run.channels
-    elements, times, whats = state.elements, state.times, state.whats
-    done, gone = state.done, state.gone
-    rows = done.size // (size * size)
-    some = np.zeros(size, np.bool_)
+    elements, done, gone, rows = state.elements, state.done, state.gone, state.rows
+    some, have, held = state.some, state.have, state.held
+    going = False
     for column in range(size):
-        if channels[column] == 0:  # nothing to read
-            for lane in range(size):
-                while elements[lane, column, DRAINED] < elements[lane, column, COMPLETED]:
-                    row = elements[lane, column, DRAINED] & rows - 1
-                    row += (lane * size + column) * rows
-                    gone[row] = done[row] - FIRST_READ + NOTHING_FREE - RING_FREE
-                    elements[lane, column, DRAINED] += 1
-                    walk(lane, column, ring_rows, elements, times, whats, done, gone)
-            continue
+        most = np.int64(0)
         for lane in range(size):
-            complete = elements[lane, column, COMPLETED] * run.row_size
-            some[column] = some[column] or complete > state.columns[column, SENT]
-    have = np.zeros(size, np.int64)
-    held = np.zeros(size, np.bool_)
-    while some.any():
+            element = lane * (size + 1) + column
+            e = element * ELEMENT_SIZE
+            if channels[column] == 0:  # nothing to read
+                while elements[u(e + DRAINED)] < elements[u(e + COMPLETED)]:
+                    row = u(element * rows + (elements[u(e + DRAINED)] & rows - 1))
+                    gone[row] = done[row] - FIRST_READ + NOTHING_FREE - RING_FREE
+                    elements[u(e + DRAINED)] += 1
+                    walk(element, size - 1 - lane, ring_rows, state)
+                continue
+            most = max(most, elements[u(e + COMPLETED)])
+        some[column] = most * run.row_size > state.columns[column, SENT]
+        going = going or some[column]
+    while going:
         _read(run, state, end, some, have, held)
-        _send(run, state, end, some, have, held)
+        going = _send(run, state, end, some, have, held)

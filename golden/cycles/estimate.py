@@ -17,9 +17,9 @@ from thresher.golden.compiler.mapping import assign_columns
 from thresher.golden.config import Config, Skip
 from thresher.golden.cycles.loads import LoadCycles, element_cycles, load_cycles
 from thresher.golden.cycles.runs import (
-    ElementTaps,
     LaneInput,
     RunCycles,
+    Taps,
     Traffic,
     kernel,
     predict_run,
@@ -84,7 +84,7 @@ class _Pass:
     load: LoadCycles
     run: dict[str, int]
     lanes: list[LaneInput]
-    elements: list[ElementTaps]
+    taps: Taps
     columns: list[int]
     out_words: list[Int64Array]
     sizes: tuple[int, int, int]  # taps of the fullest element, start pointers, channel constants
@@ -191,7 +191,7 @@ class _Layer:
         columns = [column[first : first + self.sizes[number]] for column in self.columns]
         channels = max(column.size for column in columns)
         run = self._run(channels)
-        elements, cycles, words, most = self._weights(columns, channels, run)
+        taps, cycles, words, most = self._weights(columns, channels, run)
         load = load_cycles(
             cycles,
             [column.size for column in columns],
@@ -218,7 +218,7 @@ class _Layer:
             load=load,
             run=run,
             lanes=lanes,
-            elements=elements,
+            taps=taps,
             columns=[column.size for column in columns],
             out_words=out_words,
             sizes=(most, groups, channels),
@@ -264,7 +264,7 @@ class _Layer:
 
     def _weights(
         self, columns: list[Int64Array], channels: int, run: dict[str, int]
-    ) -> tuple[list[ElementTaps], list[list[int]], int, int]:
+    ) -> tuple[Taps, list[list[int]], int, int]:
         """Taps of the elements, cycles of their loads, words of the streams, fullest element."""
         shape, config, rng = self.shape, self.config, self.rng
         size, s, phase = config.lanes, shape.stride, self.phase
@@ -273,7 +273,7 @@ class _Layer:
         group = np.arange(self.channel_groups) % phase**2
         shift = group // phase * run["row_size"] + group % phase * channels
         low = ((np.arange(channels) - shift[:, None]) & 3).astype(np.uint8)
-        elements: list[list[ElementTaps]] = [[] for _ in range(size)]
+        elements: list[list[tuple[Int64Array, npt.NDArray[np.uint8]]]] = [[] for _ in range(size)]
         cycles: list[list[int]] = []
         bits = most = 0
         for column in columns:
@@ -294,16 +294,16 @@ class _Layer:
                     flat = flat[np.arange(flat.size) % size == row]
                 groups = lane.size * self.channel_groups
                 counts = np.bincount(flat // channels, minlength=groups)
-                zero = None
-                if self.skip is Skip.GATE:
-                    zero = (rng.random(flat.size) >= self.weights).astype(np.uint8)
                 offsets = low.ravel()[flat % low.size]
-                elements[row].append(ElementTaps(counts, offsets, zero))
+                if self.skip is Skip.GATE:
+                    offsets = offsets + 4 * (rng.random(flat.size) >= self.weights)
+                elements[row].append((counts, offsets.astype(np.uint8)))
                 most = max(most, flat.size)
                 escape = config.run_symbols - 1
                 cycles[-1].append(element_cycles(flat, groups, channels, config))
                 bits += 36 + _pair_bits(flat, escape)
-        return [one for row in elements for one in row], cycles, bits // config.port_bits, most
+        held = Taps.of_elements([one for row in elements for one in row])
+        return held, cycles, bits // config.port_bits, most
 
 
 def _pair_bits(positions: Int64Array, escape: int) -> int:
@@ -406,7 +406,7 @@ def estimate(
             if not results:
                 results.append(
                     predict_run(
-                        one.run, one.lanes, one.elements, one.columns, config, one.out_words,
+                        one.run, one.lanes, one.taps, one.columns, config, one.out_words,
                         record, traffic, latency=latency,
                     )
                 )  # fmt: skip

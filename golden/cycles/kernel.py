@@ -6,33 +6,37 @@
 
 from __future__ import annotations
 
-import numba
-import numpy as np
-
 from thresher.golden.cycles.columns import advance_columns
+from thresher.golden.cycles.compiled import compiled
 from thresher.golden.cycles.lanes import advance_lanes, words_come
 from thresher.golden.cycles.port import share_port
-from thresher.golden.cycles.script import row_words, write_script, write_skips
+from thresher.golden.cycles.script import row_words, write_script, write_spans
 from thresher.golden.cycles.state import TURN, W_HEADERS
+from thresher.golden.cycles.taps import WINDOW, read_rows
 
-__all__ = ["go_on", "row_words", "write_script", "write_skips"]
+__all__ = ["WINDOW", "go_on", "read_rows", "row_words", "write_script", "write_spans"]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def go_on(run, state):
     """Run all lanes, elements and columns from the start pulse to the last write.
 
     A lane that waited for a word goes on within the turn if the port brings it.
     """
-    now = 0
-    waits = np.zeros(run.segments.size, np.bool_)
-    while state.writers[:, W_HEADERS].sum() > 0:
-        end = now + TURN
-        waits[:] = True
+    now = end = 0
+    waits, writers = state.waits, state.writers
+    fresh = True
+    while True:
+        if fresh:
+            left = 0
+            for column in range(waits.size):
+                left += writers[column, W_HEADERS]
+                waits[column] = True
+            if left == 0:
+                break
+            now, end = end, end + TURN
         advance_lanes(run, state, end, waits)
-        advance_columns(run, state, end)
+        if fresh:
+            advance_columns(run, state, end)
         share_port(run, state, now, end)
-        while words_come(run, state, end, waits):
-            advance_lanes(run, state, end, waits)
-            share_port(run, state, now, end)
-        now = end
+        fresh = not words_come(run, state, end, waits)

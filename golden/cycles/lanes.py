@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from thresher.golden.cycles.compiled import compiled, inlined, u
 from thresher.golden.cycles.latencies import FIRST_READ, RING_FREE
 from thresher.golden.cycles.script import (
     BUBBLE,
@@ -31,6 +31,7 @@ from thresher.golden.cycles.state import (
     COUNT,
     DECODED,
     DRAINED,
+    ELEMENT_SIZE,
     FILLED,
     FIRST_WALK,
     FREE,
@@ -39,6 +40,7 @@ from thresher.golden.cycles.state import (
     KEPT,
     OFFERED,
     OPENED,
+    PADDING,
     R_VISIT,
     R_WORDS,
     REPEATED,
@@ -66,49 +68,51 @@ from thresher.golden.cycles.state import (
 __all__ = ["advance_lanes", "walk", "words_come"]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def walk(lane, column, ring_rows, elements, times, whats, done, gone):
-    """Let an element's walker take what waits in its FIFO; it stops at a row not yet drained."""
-    size = elements.shape[0]
-    skew = size - 1 - lane  # elements below this one
-    element = lane * size + column
-    tokens, rows = times.size // (size * size), done.size // (size * size)
-    now = elements[lane, column, FREE]
-    filled, waiting = elements[lane, column, FILLED], elements[lane, column, WAITING]
+@compiled
+def walk(element, skew, ring_rows, state):
+    """Let an element's walker take what waits in its FIFO; it stops at a row not yet drained.
+
+    ``skew`` is the number of elements below this one.
+    """
+    elements, fifos, done, gone = state.elements, state.fifos, state.done, state.gone
+    tokens, rows = state.tokens, state.rows
+    e = element * ELEMENT_SIZE
+    now = elements[u(e + FREE)]
+    filled, waiting = elements[u(e + FILLED)], elements[u(e + WAITING)]
     while waiting > 0:
-        slot = element * tokens + (filled - waiting & tokens - 1)
-        what = whats[slot]
-        at = max(times[slot] + 1, now)
+        slot = 2 * (element * (tokens + PADDING) + (filled - waiting & tokens - 1))
+        what = fifos[u(slot + 1)]
+        at = max(fifos[u(slot)] + 1, now)
         if what >= 0:
             count = what >> 3 & COUNT
-            if elements[lane, column, WALKED] == 0:
-                elements[lane, column, FIRST_WALK] = at
-            elements[lane, column, WALKED] += count
+            if elements[u(e + WALKED)] == 0:
+                elements[u(e + FIRST_WALK)] = at
+            elements[u(e + WALKED)] += count
             now = at + count
         else:
             if what == -OPEN:
-                oldest = elements[lane, column, OPENED] - ring_rows
+                oldest = elements[u(e + OPENED)] - ring_rows
                 if oldest >= 0:
-                    if oldest >= elements[lane, column, DRAINED]:
+                    if oldest >= elements[u(e + DRAINED)]:
                         break
-                    free = gone[element * rows + (oldest & rows - 1)] - skew + RING_FREE
+                    free = gone[u(element * rows + (oldest & rows - 1))] - skew + RING_FREE
                     if free > at:
-                        elements[lane, column, FULL_RING] += free - at
+                        elements[u(e + FULL_RING)] += free - at
                         at = free
-                elements[lane, column, OPENED] += 1
+                elements[u(e + OPENED)] += 1
             else:
-                row = element * rows + (elements[lane, column, COMPLETED] & rows - 1)
+                row = u(element * rows + (elements[u(e + COMPLETED)] & rows - 1))
                 done[row] = at + FIRST_READ + skew
                 gone[row] = 0
-                elements[lane, column, COMPLETED] += 1
+                elements[u(e + COMPLETED)] += 1
             now = at + 1
-        times[slot] = at
+        fifos[u(slot)] = at
         waiting -= 1
-    elements[lane, column, WAITING] = waiting
-    elements[lane, column, FREE] = now
+    elements[u(e + WAITING)] = waiting
+    elements[u(e + FREE)] = now
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def _take_word(lane, ready, segments, visit_words, first_visit, lanes, history):
     """Let the decoder take a word; return when it can send the first item of it, -1: not here."""
     visit = lanes[lane, VISIT]
@@ -134,7 +138,7 @@ def _take_word(lane, ready, segments, visit_words, first_visit, lanes, history):
     return max(ready, word + 1)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def words_come(run, state, end, waits):
     """Keep in ``waits`` the lanes to whose decoder the word that they need comes before ``end``."""
     lanes, history = state.lanes, state.history
@@ -152,22 +156,21 @@ def words_come(run, state, end, waits):
     return some
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def advance_lanes(run, state, end, waits):
     """Let the lanes in ``waits`` go on until ``end``; keep there those that wait for a word."""
     size = run.channels.size
     depth, kernel_width, ring_rows = run.fifo_depth, run.kernel_width, run.ring_rows
     entries, starts, script_start = run.entries, run.starts, run.script_start
     segments, visit_words, first_visit = run.segments, run.visit_words, run.first_visit
-    lanes, history, done, gone = state.lanes, state.history, state.done, state.gone
-    all_elements, times, whats = state.elements, state.times, state.whats
-    tokens = times.size // (size * size)
+    lanes, history, elements, fifos = state.lanes, state.history, state.elements, state.fifos
+    tokens = state.tokens
     groups = starts.size // (size * size)
     for lane in range(size):
         if not waits[lane]:
             continue
         waits[lane] = False
-        elements = all_elements[lane]
+        first = lane * (size + 1)
         here_at, last_entry, more = lanes[lane, AT], script_start[lane + 1], lanes[lane, T_LEFT]
         decoded, item = lanes[lane, DECODED], lanes[lane, TAKEN]
         control, stage = lanes[lane, CONTROL], lanes[lane, STAGE]
@@ -176,14 +179,14 @@ def advance_lanes(run, state, end, waits):
         lo, hi, mark = lanes[lane, T_LO], lanes[lane, T_HI], lanes[lane, T_MARK]
         while lanes[lane, BUSY]:
             if column == size:
-                if elements[0, ACCEPT] >= end:
+                if elements[u(first * ELEMENT_SIZE + ACCEPT)] >= end:
                     break
                 while more == 0:
                     # The next entry of the script.
                     if here_at == last_entry:
                         lanes[lane, BUSY] = 0
                         break
-                    flags = np.int64(entries[here_at, 0])
+                    flags = np.int64(entries[u(here_at), 0])
                     kind = flags & KIND
                     if kind <= HIT:
                         # The decoder: a word, if one begins, and one cycle.
@@ -196,22 +199,21 @@ def advance_lanes(run, state, end, waits):
                             if ready < 0:
                                 waits[lane] = True
                                 break
-                        here_at += 1
                         decoded = ready
-                        if kind == BUBBLE and not flags & LAST:
-                            continue
-                        # The token maker takes the item.
-                        item = max(max(decoded + 1, control), stage)
-                        control = item + 1
                         if kind == HIT:
+                            # The token maker takes the item.
+                            item = max(max(decoded + 1, control), stage)
+                            control = item + 1
                             stage = max(item + 1, repeated)
-                            lo, hi = (
-                                np.int64(entries[here_at - 1, 1]),
-                                np.int64(entries[here_at - 1, 2]),
-                            )
-                            mark = np.int64(entries[here_at - 1, 3])
+                            lo = np.int64(entries[u(here_at), 1])
+                            hi = np.int64(entries[u(here_at), 2])
+                            mark = np.int64(entries[u(here_at), 3])
                             more = mark >> 3
                             mark &= 7
+                        elif kind != BUBBLE or flags & LAST:
+                            item = max(max(decoded + 1, control), stage)
+                            control = item + 1
+                        here_at += 1
                         continue
                     here_at += 1
                     if kind == OPEN or kind == COMPLETE:
@@ -227,7 +229,7 @@ def advance_lanes(run, state, end, waits):
                 if more == 0:
                     break
                 # A token of the second stage goes to the output register.
-                offered = max(max(offered, stage) + 1, elements[0, ACCEPT])
+                offered = max(max(offered, stage) + 1, elements[u(first * ELEMENT_SIZE + ACCEPT)])
                 more -= 1
                 if more == 0:
                     repeated = offered
@@ -235,46 +237,68 @@ def advance_lanes(run, state, end, waits):
 
             # The token goes east, column by column, until a full FIFO stops it. It is accepted when
             # the element's register is free: its token went both ways.
-            lo_at, hi_at = (lane * groups + lo) * size, (lane * groups + hi) * size
+            if kind == HIT:
+                lo_at, hi_at = (lane * groups + lo) * size, (lane * groups + hi) * size
+                while column < size:
+                    e = (first + column) * ELEMENT_SIZE
+                    waiting = elements[u(e + WAITING)]
+                    if waiting >= depth:
+                        break
+                    start = np.int64(starts[u(lo_at + column)])
+                    count = starts[u(hi_at + column)] - start
+                    entry = elements[u(e + FILLED)]
+                    first_slot = (first + column) * (tokens + PADDING)
+                    at = max(
+                        max(at + 1, elements[u(e + WRITTEN)]),
+                        elements[u(e + ELEMENT_SIZE + ACCEPT)],
+                    )
+                    elements[u(e + ACCEPT)] = at
+                    queued = max(at, fifos[u(2 * (first_slot + (entry - depth & tokens - 1)))]) + 1
+                    elements[u(e + WRITTEN)] = queued
+                    # Only a token that has taps stays; a place behind the last is free.
+                    slot = 2 * (first_slot + (entry & tokens - 1))
+                    fifos[u(slot + 1)] = start << 20 | count << 3 | mark
+                    some = np.int64(count != 0)
+                    elements[u(e + FILLED)] = entry + some
+                    if waiting == 0:
+                        free = elements[u(e + FREE)]
+                        queued = max(queued + 1, free)
+                        elements[u(e + FREE)] = queued + count if some else free
+                        walked = elements[u(e + WALKED)]
+                        elements[u(e + WALKED)] = walked + count
+                        if walked == 0 and some:
+                            elements[u(e + FIRST_WALK)] = queued
+                    else:
+                        elements[u(e + WAITING)] = waiting + some
+                    fifos[u(slot)] = queued
+                    column += 1
+                if column < size:
+                    break
+                lo += kernel_width
+                hi += kernel_width
+                continue
             while column < size:
-                waiting = elements[column, WAITING]
+                e = (first + column) * ELEMENT_SIZE
+                waiting = elements[u(e + WAITING)]
                 if waiting >= depth:
                     break
-                at = max(max(at + 1, elements[column, WRITTEN]), elements[column + 1, ACCEPT])
-                elements[column, ACCEPT] = at
-                entry = elements[column, FILLED]
-                first_slot = (lane * size + column) * tokens
-                queued = max(at, times[first_slot + (entry - depth & tokens - 1)]) + 1
-                elements[column, WRITTEN] = queued
-                slot = first_slot + (entry & tokens - 1)
-                if kind == HIT:
-                    start = np.int64(starts[lo_at + column])
-                    count = starts[hi_at + column] - start
-                    if count:
-                        elements[column, FILLED] = entry + 1
-                        if waiting == 0:
-                            queued = max(queued + 1, elements[column, FREE])
-                            elements[column, FREE] = queued + count
-                            walked = elements[column, WALKED]
-                            elements[column, WALKED] = walked + count
-                            if walked == 0:
-                                elements[column, FIRST_WALK] = queued
-                        else:
-                            elements[column, WAITING] = waiting + 1
-                        times[slot] = queued
-                        whats[slot] = start << 20 | count << 3 | mark
-                else:
-                    elements[column, FILLED] = entry + 1
-                    elements[column, WAITING] = waiting + 1
-                    times[slot] = queued
-                    whats[slot] = -kind
-                    if waiting == 0:
-                        walk(lane, column, ring_rows, all_elements, times, whats, done, gone)
+                left = max(elements[u(e + WRITTEN)], elements[u(e + ELEMENT_SIZE + ACCEPT)])
+                at = max(at + 1, left)
+                elements[u(e + ACCEPT)] = at
+                entry = elements[u(e + FILLED)]
+                first_slot = (first + column) * (tokens + PADDING)
+                queued = max(at, fifos[u(2 * (first_slot + (entry - depth & tokens - 1)))]) + 1
+                elements[u(e + WRITTEN)] = queued
+                slot = 2 * (first_slot + (entry & tokens - 1))
+                elements[u(e + FILLED)] = entry + 1
+                elements[u(e + WAITING)] = waiting + 1
+                fifos[u(slot)] = queued
+                fifos[u(slot + 1)] = -kind
+                if waiting == 0:
+                    walk(first + column, size - 1 - lane, ring_rows, state)
                 column += 1
             if column < size:
                 break
-            lo += kernel_width
-            hi += kernel_width
         lanes[lane, AT], lanes[lane, T_LEFT], lanes[lane, DECODED] = here_at, more, decoded
         lanes[lane, TAKEN], lanes[lane, CONTROL], lanes[lane, STAGE] = item, control, stage
         lanes[lane, REPEATED], lanes[lane, OFFERED] = repeated, offered

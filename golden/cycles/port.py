@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-import numba
-
+from thresher.golden.cycles.compiled import compiled, inlined
 from thresher.golden.cycles.latencies import VISITS, WORDS
 from thresher.golden.cycles.state import (
     FAR,
@@ -45,7 +44,7 @@ from thresher.golden.cycles.state import (
 __all__ = ["share_port"]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _next_read(lane, segments, visit_words, first_visit, height, lanes, history, headers):
     """Return when a lane's row reader asks for its next word; FAR if the decoder decides that.
 
@@ -102,7 +101,7 @@ def _next_read(lane, segments, visit_words, first_visit, height, lanes, history,
     return FAR
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _read(lane, asked, at, latency, segments, height, lanes, history, headers):
     """Grant a lane's row reader, which asked since ``asked``, the port in cycle ``at``."""
     here = at + 1 + latency
@@ -136,7 +135,7 @@ def _read(lane, asked, at, latency, segments, height, lanes, history, headers):
             lanes[lane, R_STALE] = 1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _next_write(column, queue, writers):
     """Return when a column's row writer asks next; FAR if it has no word."""
     head = writers[column, W_HEAD]
@@ -145,7 +144,7 @@ def _next_write(column, queue, writers):
     return max(queue[column, head % QUEUED] >> 1, writers[column, W_FREE])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _charge(column, at, slack, queue, writers, columns):
     """Let a column stand still for as long as its oldest word has waited too long."""
     head = writers[column, W_HEAD]
@@ -158,7 +157,7 @@ def _charge(column, at, slack, queue, writers, columns):
             queue[column, k % QUEUED] += 2 * more
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _write(column, at, slack, queue, writers, columns):
     """Grant a column's row writer the port in cycle ``at``."""
     head = writers[column, W_HEAD]
@@ -172,7 +171,7 @@ def _write(column, at, slack, queue, writers, columns):
         writers[column, W_LAST] = at
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _due(at, traffic, port):
     """Return the words of loads that have fallen due; each span's words fall due evenly."""
     while port[1] < traffic.shape[0] and at >= traffic[port[1], 1]:
@@ -185,7 +184,7 @@ def _due(at, traffic, port):
     return port[2] + traffic[port[1], 2] * passed // max(1, traffic[port[1], 1] - begin)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@inlined
 def share_port(run, state, begin, end):
     """Grant the port from ``begin`` to ``end``: row readers, weight fetchers, writers, in turn.
 

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.codes.weights import Column, ColumnLoad, ColumnTables, decode_column
+from thresher.golden.codes.bits import BitReader, CodeError
+from thresher.golden.codes.huffman import DecodeTable
+from thresher.golden.codes.weights import LENGTH_BITS, SHIFT_BITS, SYMBOLS_BITS
 from thresher.golden.compiler.layout import Words
 from thresher.golden.compiler.predict import stored_values
 from thresher.golden.compiler.program import Program
-from thresher.golden.cycles.loads import element_cycles, load_cycles
-from thresher.golden.cycles.runs import ElementTaps, LaneInput, kernel, predict_run
-from thresher.golden.cycles.sequence import LoadStep, ProgramCycles, RunStep, sequence
+from thresher.golden.config import Config
+from thresher.golden.cycles.ahead import sequence_ahead
+from thresher.golden.cycles.loads import LoadCycles, load_cycles
+from thresher.golden.cycles.runs import LaneInput, RunCycles, Taps, Traffic, kernel, predict_run
+from thresher.golden.cycles.sequence import LoadStep, ProgramCycles, RunStep
 from thresher.golden.descriptors import (
     LOAD,
     LOAD_LANE,
@@ -26,6 +32,7 @@ from thresher.golden.descriptors import (
     RUN,
     RUN_LANE,
     RUN_SEGMENT,
+    ErrorCode,
     Kind,
     Record,
 )
@@ -53,64 +60,182 @@ def _unpack(record: Record, words: Sequence[int]) -> dict[str, int]:
 class _Descriptors:
     """Descriptor words of an image, from the program's first one on."""
 
-    def __init__(self, program: Program, words: Words) -> None:
-        self._words, self._first = words, program.program
-        self._per_word = program.config.port_bits // 64
+    def __init__(self, program: Program) -> None:
+        # Memory words are big-endian, and their lowest descriptor word comes first.
+        bits = program.image[program.program :].view(">u8")[:, ::-1]
+        self._words: list[int] = bits.ravel().tolist()
         self.at = 0
 
     def peek(self) -> int:
-        word, part = divmod(self.at, self._per_word)
-        return self._words[self._first + word] >> 64 * part & ((1 << 64) - 1)
+        return self._words[self.at]
 
     def take(self, record: Record) -> dict[str, int]:
-        words = []
-        for _ in record.words:
-            words.append(self.peek())
-            self.at += 1
-        return _unpack(record, words)
+        first = self.at
+        self.at += len(record.words)
+        return _unpack(record, self._words[first : self.at])
+
+
+class _Tables(NamedTuple):
+    """Codes of a column, and which of its weights are zero, as they stay in its loader."""
+
+    runs: tuple[Int64Array, Int64Array, int]
+    indices: tuple[Int64Array, Int64Array, int]
+    nothing: ByteArray
+
+
+class _Loaders:
+    """The weight loaders: what each load brings."""
+
+    def __init__(self, program: Program) -> None:
+        self._config = program.config
+        self._word = program.config.port_bits // 8
+        self._image = np.concatenate([program.image.ravel(), np.zeros(kernel().WINDOW, np.uint8)])
+        self._tables: list[_Tables | None] = [None] * program.config.lanes
+
+    def load(
+        self, load: Mapping[str, int], lanes: Sequence[Mapping[str, int]], latency: int
+    ) -> tuple[Taps, LoadCycles]:
+        """Return what the elements hold, and how long that takes."""
+        config = self._config
+        size = config.lanes
+        whole = kernel().WINDOW
+        streams, starts, new = [], [], []
+        for number, lane in enumerate(lanes):
+            first = lane["address"] * self._word
+            streams.append(self._image[first : first + lane["words"] * self._word + whole])
+            reader = BitReader(streams[-1].tobytes())
+            new.append(self._read_tables(reader, number, lane["channels"]))
+            starts.append(reader.position)
+        geometry = (
+            config.run_symbols - 1, max(1, load["channels"]), load["kernel_height"],
+            load["kernel_width"], load["row_size"], config.pair_cycles,
+        )  # fmt: skip
+        pointers = np.zeros((size, config.group_depth + 1, size), np.int32)
+        low = np.empty(8 * sum(stream.size for stream in streams), np.uint8)
+        costs = np.zeros((size, size), np.int64)
+        bits = np.zeros((size, size), np.int64)
+        at = groups = 0
+        for number, stream in enumerate(streams):
+            tables = self._tables[number]
+            if tables is None:
+                raise CodeError("no tables for the weights", starts[number], ErrorCode.CODE_UNUSED)
+            taps, most = kernel().read_rows(
+                stream, starts[number], *tables, geometry, at, pointers[:, :, number],
+                low[at:], costs[number], bits[number],
+            )  # fmt: skip
+            if taps < 0:
+                raise CodeError("weights are cut off", starts[number], ErrorCode.STREAM_SHORT)
+            at, groups = at + taps, max(groups, most)
+        predicted = load_cycles(
+            costs.tolist(),
+            [lane["channels"] for lane in lanes],
+            sum(lane["words"] for lane in lanes),
+            new[0],
+            config,
+            latency=latency,
+        )
+        return Taps(np.ascontiguousarray(pointers[:, : groups + 1]), low[:at].copy()), predicted
+
+    def _read_tables(self, reader: BitReader, column: int, channels: int) -> int | None:
+        """Go up to a stream's first row; return the entries of its codebook, None if it has none.
+
+        Tables that come with it stay.
+        """
+        config = self._config
+        reader.position = channels * (config.accumulator_bits + config.scale_bits + SHIFT_BITS)
+        if reader.read(1):
+            reader.position += config.activation_bits << config.activation_bits
+        if not reader.read(1):
+            return None
+        runs = DecodeTable(reader.read_many(config.run_symbols, LENGTH_BITS))
+        symbols = reader.read(SYMBOLS_BITS)
+        indices = DecodeTable(reader.read_many(symbols, LENGTH_BITS))
+        codebook = reader.read_many(symbols, config.weight_code_bits)
+        self._tables[column] = _Tables(
+            (runs.symbol, runs.length, runs.width),
+            (indices.symbol, indices.length, indices.width),
+            np.asarray(codebook == 0, np.uint8),
+        )
+        return symbols
 
 
 class _Values:
-    """Which values are not zero, of every segment that a program reads."""
+    """Which values are not zero, of every segment that a program reads or writes."""
 
-    def __init__(self, program: Program, words: Words) -> None:
-        self._program, self._words = program, words
+    def __init__(self, program: Program) -> None:
+        self._program = program
         self._made: dict[int, tuple[str, Int64Array]] = {}
-        self._held: dict[str, Int64Array] = {}
+        self._held: dict[str, ByteArray] = {}
+        self._lock = Lock()
         for name, stored in program.maps.items():
             for addresses, streams in zip(stored.addresses, stored.segments, strict=True):
                 for address, mine in zip(addresses, streams, strict=True):
                     if mine.size:
                         self._made[address] = (name, mine)
 
-    def _values(self, address: int) -> Int64Array:
-        """Return what is stored from an address on, shape (maps, channels, height, width)."""
+    def mask(self, address: int) -> ByteArray:
+        """Return 1 where a value is not zero, shape (maps, height, width, channels)."""
         program = self._program
         name, mine = self._made[address]
-        if name not in self._held:
-            if name == "input":
-                held = program.maps[name].decode(self._words, program.inputs, program.config)
-            else:
-                held = stored_values(program.maps[name], program.inference.outputs)
-            self._held[name] = held
-        return self._held[name][:, mine]
-
-    def mask(self, segment: Mapping[str, int], run: Mapping[str, int]) -> ByteArray:
-        """Return 1 where a value is not zero, shape (maps, height, width x channels)."""
-        values = self._values(segment["address"]).transpose(0, 2, 3, 1)
-        if run["round_groups"]:
-            values = np.repeat(values, run["maps"], axis=0)
-        return np.asarray(values.reshape(run["maps"], run["height"], -1) != 0, np.uint8)
+        with self._lock:
+            if name not in self._held:
+                if name == "input":
+                    words = Words(program.image)
+                    held = program.maps[name].decode(words, program.inputs, program.config)
+                else:
+                    held = stored_values(program.maps[name], program.inference.outputs)
+                self._held[name] = (held != 0).view(np.uint8)
+        mask = self._held[name][:, mine].transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(mask)
 
     def row_words(self, address: int, channels: int) -> Int64Array:
         """Return the words of each row that a column writes from an address on, over all maps."""
         if not channels:
             return np.zeros(0, np.int64)
-        values = self._values(address)
-        mask = np.ascontiguousarray(values.transpose(0, 2, 3, 1) != 0, np.uint8).ravel()
+        mask = self.mask(address)
         fmt = self._program.config.rlc
-        rows = len(values) * values.shape[2]
-        return np.asarray(kernel().row_words(mask, rows, fmt.max_run, fmt.pairs), np.int64)
+        rows = mask.shape[0] * mask.shape[1]
+        return np.asarray(kernel().row_words(mask.ravel(), rows, fmt.max_run, fmt.pairs), np.int64)
+
+
+class _Run(NamedTuple):
+    """A RUN's records: its fields, and those of each lane's segments, output and operand."""
+
+    fields: Mapping[str, int]
+    lanes: list[Mapping[str, int]]
+    segments: list[list[Mapping[str, int]]]
+    operands: list[Mapping[str, int]]
+
+    def predict(  # noqa: PLR0917
+        self,
+        taps: Taps,
+        values: _Values,
+        config: Config,
+        latency: int,
+        record: int,
+        traffic: Traffic,
+    ) -> RunCycles:
+        """Predict the run, see :func:`predict_run`."""
+        run = self.fields
+        rounds = run["maps"] if run["round_groups"] else 1
+        made: dict[tuple[tuple[int, int], ...], LaneInput] = {}  # lanes may all read the same
+        inputs, written = [], []
+        for number, lane in enumerate(self.lanes):
+            key = tuple((one["address"], one["channels"]) for one in self.segments[number])
+            if key not in made:
+                made[key] = _lane_input(key, run, values)
+            inputs.append(made[key])
+            first, pitch = lane["out_address"], run["out_pitch"]
+            rows = [values.row_words(first + k * pitch, lane["channels"]) for k in range(rounds)]
+            written.append(np.concatenate(rows))
+            if self.operands:
+                # The operand's words take the port in step with those that are written.
+                operand = self.operands[number]["address"]
+                written[-1] = written[-1] + 1 + values.row_words(operand, lane["channels"])
+        channels = [lane["channels"] for lane in self.lanes]
+        return predict_run(
+            run, inputs, taps, channels, config, written, record, traffic, latency=latency
+        )
 
 
 def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
@@ -129,99 +254,58 @@ def predict_cycles(program: Program, *, latency: int = 4) -> ProgramCycles:
         If numba is missing.
     """
     config = program.config
-    lanes = range(config.lanes)
-    words = Words(program.image)
-    values = _Values(program, words)
-    descriptors = _Descriptors(program, words)
-    tables: list[ColumnTables | None] = [None] * config.lanes
-    loaded: list[list[Column]] = []
+    values = _Values(program)
+    descriptors = _Descriptors(program)
+    loaders = _Loaders(program)
+    loaded: list[Taps] = []
     steps: list[LoadStep | RunStep] = []
     runs = 0
     while (kind := descriptors.peek() & 3) != Kind.END:
         first = descriptors.at
         if kind == Kind.LOAD:
             load = descriptors.take(LOAD)
-            load_lanes = [descriptors.take(LOAD_LANE) for _ in lanes]
-            columns = []
-            for number, lane in enumerate(load_lanes):
-                data = program.image[lane["address"] : lane["address"] + lane["words"]].tobytes()
-                fields = ColumnLoad.from_fields(load, lane)
-                columns.append(decode_column(data, config, fields, previous=tables[number]))
-            same = all(new.tables is old for new, old in zip(columns, tables, strict=True))
-            tables = [column.tables for column in columns]
-            loaded.append(columns)
-            predicted = load_cycles(
-                [
-                    [
-                        element_cycles(row.positions, row.groups, load["channels"], config)
-                        for row in column.rows
-                    ]
-                    for column in columns
-                ],
-                [lane["channels"] for lane in load_lanes],
-                sum(lane["words"] for lane in load_lanes),
-                None if same else columns[0].tables.codebook.size,
-                config,
-                latency=latency,
-            )
+            lanes = [descriptors.take(LOAD_LANE) for _ in range(config.lanes)]
+            taps, predicted = loaders.load(load, lanes, latency)
+            loaded.append(taps)
             steps.append(LoadStep(load["needs"], descriptors.at - first, predicted))
-        else:
-            run = descriptors.take(RUN)
-            for _ in range(run["pool_scales"]):
-                descriptors.take(POOL_SCALE)
-            lane_inputs, column_channels, out_words = [], [], []
-            for _ in lanes:
-                lane = descriptors.take(RUN_LANE)
-                segments = [descriptors.take(RUN_SEGMENT) for _ in range(lane["segments"])]
-                rounds = run["maps"] if run["round_groups"] else 1
-                written = np.concatenate(
-                    [
-                        values.row_words(
-                            lane["out_address"] + at * run["out_pitch"], lane["channels"]
-                        )
-                        for at in range(rounds)
-                    ]
-                )
-                if run["add"]:
-                    # The operand's words take the port in step with those that are written.
-                    operand = descriptors.take(RUN_SEGMENT)
-                    written = written + 1 + values.row_words(operand["address"], lane["channels"])
-                lane_inputs.append(_lane_input(segments, run, values))
-                column_channels.append(lane["channels"])
-                out_words.append(written)
-            elements = [
-                _element_taps(loaded[runs][column], row, run) for row in lanes for column in lanes
-            ]
-            runs += 1
-            predict = partial(
-                predict_run,
-                run,
-                lane_inputs,
-                elements,
-                column_channels,
-                config,
-                out_words,
-                latency=latency,
-            )
-            size = descriptors.at - first
-            held = size - len(RUN.words) if run["pool_scales"] else 0
-            steps.append(RunStep(run["needs"], size, predict, held))
-    return sequence(steps, config, latency=latency)
+            continue
+        run = _take_run(descriptors, config)
+        predict = partial(run.predict, loaded[runs], values, config, latency)
+        size = descriptors.at - first
+        held = size - len(RUN.words) if run.fields["pool_scales"] else 0
+        steps.append(RunStep(run.fields["needs"], size, predict, held, _guess(program, runs)))
+        runs += 1
+    return sequence_ahead(steps, config, latency=latency)
+
+
+def _take_run(descriptors: _Descriptors, config: Config) -> _Run:
+    run = _Run(descriptors.take(RUN), [], [], [])
+    for _ in range(run.fields["pool_scales"]):
+        descriptors.take(POOL_SCALE)
+    for _ in range(config.lanes):
+        lane = descriptors.take(RUN_LANE)
+        run.lanes.append(lane)
+        run.segments.append([descriptors.take(RUN_SEGMENT) for _ in range(lane["segments"])])
+        if run.fields["add"]:
+            run.operands.append(descriptors.take(RUN_SEGMENT))
+    return run
+
+
+def _guess(program: Program, number: int) -> int:
+    """Return about how many cycles a run takes."""
+    counted, lanes = program.expected_counters[number], program.config.lanes
+    words = counted["words_in"] + counted["words_out"]
+    return max(counted["macs"] // lanes**2, counted["tokens"] // lanes, words)
 
 
 def _lane_input(
-    segments: Sequence[Mapping[str, int]], run: Mapping[str, int], values: _Values
+    segments: Sequence[tuple[int, int]], run: Mapping[str, int], values: _Values
 ) -> LaneInput:
-    masks = [values.mask(segment, run) for segment in segments]
+    masks = []
+    for address, channels in segments:
+        mask = values.mask(address)
+        if run["round_groups"]:
+            mask = np.repeat(mask, run["maps"], axis=0)
+        masks.append(mask.reshape(run["maps"], run["height"], run["width"] * channels))
     mask = np.concatenate(masks, axis=2).ravel() if masks else np.zeros(0, np.uint8)
-    return LaneInput([segment["channels"] for segment in segments], mask)
-
-
-def _element_taps(column: Column, row: int, run: Mapping[str, int]) -> ElementTaps:
-    taps = column.rows[row]
-    group = taps.positions // max(1, run["channels"])
-    return ElementTaps(
-        np.bincount(group, minlength=taps.groups),
-        np.asarray(taps.offsets & 3, np.uint8),
-        np.asarray(taps.codes == 0, np.uint8) if run["gate"] else None,
-    )
+    return LaneInput([channels for _, channels in segments], mask)

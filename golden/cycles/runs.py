@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,25 @@ from thresher.golden.cycles.latencies import (
     SERIAL,
     SOUTH,
 )
-from thresher.golden.cycles.state import FIRST_WALK, FREE, FULL_RING, W_LAST, WALKED, Run, new_state
+from thresher.golden.cycles.state import (
+    ELEMENT_SIZE,
+    FIRST_WALK,
+    FREE,
+    FULL_RING,
+    W_LAST,
+    WALKED,
+    Run,
+    new_state,
+)
 from thresher.golden.errors import ThresherError
 
-__all__ = ["ElementTaps", "LaneInput", "RunCycles", "Traffic", "kernel", "predict_run"]
+__all__ = ["LaneInput", "RunCycles", "Taps", "Traffic", "kernel", "predict_run"]
 
 Int64Array = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
 ByteArray = npt.NDArray[np.uint8]
+JITTED = ["columns", "compiled", "kernel", "lanes", "latencies", "port", "script", "state", "taps"]
+"""Modules that the machine code depends on."""
 Traffic = Sequence[tuple[int, int, int]]
 """Spans of time in which loads take words through the port: begin, end, words."""
 
@@ -60,7 +73,7 @@ def kernel() -> Any:
 def _loops() -> Any:
     from numba.core import config  # noqa: PLC0415
 
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = [Path(__file__).parent / f"{name}.py" for name in JITTED]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:24]
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("THRESHER_CACHE") or Path(base) / "thresher") / "loops" / digest
@@ -90,22 +103,35 @@ class LaneInput:
 
 
 @dataclass(frozen=True)
-class ElementTaps:
-    """Taps of a processing element, in order.
+class Taps:
+    """Taps of all processing elements, those of one in order.
 
     Parameters
     ----------
-    counts
-        Taps of each group, shape (groups,).
+    pointers
+        First tap of each group, and the end of the last one: shape (P, groups + 1, P), by row,
+        group and column.
     low
-        Lowest two bits of each tap's accumulator offset, shape (taps,).
-    zero
-        Whether a tap's weight is zero, shape (taps,); only of use where zeros are gated.
+        Lowest two bits of each tap's accumulator offset; 4 more: its weight is zero. Shape (taps,).
     """
 
-    counts: Int64Array
+    pointers: Int32Array
     low: ByteArray
-    zero: ByteArray | None = None
+
+    @classmethod
+    def of_elements(cls, elements: Sequence[tuple[Int64Array, ByteArray]]) -> Taps:
+        """Put together those of PE(0, 0), PE(0, 1), ...: taps of each group, and ``low``."""
+        size = isqrt(len(elements))
+        groups = max((counts.size for counts, _ in elements), default=0)
+        pointers = np.zeros((size, groups + 1, size), np.int32)
+        at = 0
+        for number, (counts, low) in enumerate(elements):
+            row, column = divmod(number, size)
+            pointers[row, 1 : counts.size + 1, column] = np.cumsum(counts)
+            pointers[row, counts.size + 1 :, column] = low.size
+            pointers[row, :, column] += at
+            at += low.size
+        return cls(pointers, np.concatenate([low for _, low in elements]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,27 +231,10 @@ def _output_cycles(config: Config) -> int:
     return max(2, value_digits * -(-config.scale_bits // DIGIT))
 
 
-def _stack(elements: Sequence[ElementTaps], size: int) -> tuple[Any, Any]:
-    """Start pointers of all elements into one row of taps: lowest bits of their offsets."""
-    groups = max((element.counts.size for element in elements), default=0)
-    pointers = np.zeros((size, groups + 1, size), np.int32)
-    at = 0
-    taps = []
-    for number, element in enumerate(elements):
-        row, column = divmod(number, size)
-        ends = at + np.cumsum(element.counts)
-        pointers[row, 0, column] = at
-        pointers[row, 1 : ends.size + 1, column] = ends
-        at += element.low.size
-        pointers[row, ends.size + 1 :, column] = at
-        taps.append(element.low if element.zero is None else np.where(element.zero, 4, element.low))
-    return pointers, np.concatenate(taps).astype(np.uint8)
-
-
 def predict_run(  # noqa: PLR0917
     run: Mapping[str, int],
     lanes: Sequence[LaneInput],
-    elements: Sequence[ElementTaps],
+    taps: Taps,
     column_channels: Sequence[int],
     config: Config,
     out_words: Sequence[Int64Array],
@@ -242,8 +251,8 @@ def predict_run(  # noqa: PLR0917
         Fields of :data:`thresher.golden.descriptors.RUN`.
     lanes
         What each lane reads.
-    elements
-        Taps of PE(0, 0), PE(0, 1), ...
+    taps
+        What the elements hold.
     column_channels
         Output channels of each column.
     config
@@ -289,7 +298,6 @@ def predict_run(  # noqa: PLR0917
             )  # fmt: skip
         entries.append(made[key][0])
         visit_words.append(made[key][1])
-    pointers, taps = _stack(elements, size)
 
     rows = run["maps"] * run["out_height"]
     pooled = run["pool"] != 0
@@ -311,8 +319,8 @@ def predict_run(  # noqa: PLR0917
         first_visit=np.cumsum([0, *(words.size for words in visit_words)]),
         height=run["height"],
         maps=run["maps"],
-        starts=pointers.ravel(),
-        skips=jitted.write_skips(taps, config.accumulator_banks),
+        starts=taps.pointers.ravel(),
+        spans=jitted.write_spans(taps.low, config.accumulator_banks, bool(run["gate"])),
         channels=np.asarray(column_channels, np.int64),
         row_size=run["row_size"],
         positions_n=run["channels"],
@@ -336,15 +344,15 @@ def predict_run(  # noqa: PLR0917
     )
     state = new_state(constants)
     jitted.go_on(constants, state)
-    elements_end = state.elements[:, :size]
-    walked = elements_end[..., WALKED]
+    elements_end = state.elements.reshape(-1, ELEMENT_SIZE).T
+    walked = elements_end[WALKED]
     finished = int(state.writers[:, W_LAST].max()) + FINISHED
     return RunCycles(
         cycles=record + finished + 1,
-        start=record + int(elements_end[..., FIRST_WALK].max()),
-        tail=finished - int(elements_end[..., FREE].max()),
+        start=record + int(elements_end[FIRST_WALK].max()),
+        tail=finished - int(elements_end[FREE].max()),
         walking=int(walked.sum()),
-        ring_full=int(elements_end[..., FULL_RING].sum()),
+        ring_full=int(elements_end[FULL_RING].sum()),
         bounds={
             "taps": int(walked.max()),
             "tokens": max(script.shape[0] for script in entries),

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from thresher.golden.cycles.compiled import allocating
+
 __all__ = [
-    "BUBBLE", "COMPLETE", "END_ROW", "HIT", "KIND", "LAST", "MOST_SKIPPED", "NEW_MAP", "NEW_WORD",
-    "OPEN", "ROW", "STEP", "TOKENS", "row_words", "write_script", "write_skips",
+    "BUBBLE", "COMPLETE", "END_ROW", "HIT", "KIND", "LAST", "LONGEST", "NEW_MAP", "NEW_WORD",
+    "OPEN", "ROW", "STEP", "TOKENS", "row_words", "write_script", "write_spans",
 ]  # fmt: skip
 
 # An entry is a cycle of the decoder, or a step of the token maker's sequence.
@@ -19,10 +20,10 @@ BUBBLE, STEP, HIT, OPEN, COMPLETE, ROW, TOKENS, END_ROW, NEW_MAP = range(9)
 KIND = 15
 NEW_WORD = 16  # with BUBBLE, STEP, HIT: a word begins
 LAST = 32  # with them: a visit ends
-MOST_SKIPPED = 255
+LONGEST = 63
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@allocating
 def row_words(mask, rows, max_run, pairs):
     """Return the words of each row's code, headers excluded; rows of equal size."""
     counts = np.zeros(rows, np.int64)
@@ -39,23 +40,25 @@ def row_words(mask, rows, max_run, pairs):
     return counts
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def write_skips(taps, banks):
-    """Return how many taps from each one on add to each bank, shape (banks * taps,).
+@allocating
+def write_spans(taps, banks, gate):
+    """Return how many taps from each one on add to the same bank, * 4 + the bank, shape (taps,).
 
-    At most MOST_SKIPPED. ``taps`` are the lowest two bits of their offsets; 4: nothing is added.
+    At most LONGEST; if the base lies in bank 0. ``taps`` are the lowest two bits of their offsets,
+    and 4 more if their weight is zero. Those of weight zero add nothing with ``gate``: span 0.
     """
-    skips = np.zeros(banks * taps.size, np.uint8)
-    for bank in range(banks):
-        count = 0
-        for tap in range(taps.size - 1, -1, -1):
-            hits = taps[tap] < 4 and taps[tap] & banks - 1 == bank
-            count = min(count + 1, MOST_SKIPPED) if hits else 0
-            skips[bank * taps.size + tap] = count
-    return skips
+    spans = np.zeros(taps.size, np.uint8)
+    count, last = 0, 4
+    for tap in range(taps.size - 1, -1, -1):
+        bank = 4 if gate and taps[tap] & 4 else taps[tap] & banks - 1
+        count = min(count + 1, LONGEST) if bank == last else 1
+        last = bank
+        if bank < 4:
+            spans[tap] = count * 4 + bank
+    return spans
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@allocating
 def write_script(
     mask, segments, maps, y_table, x_table, markers, geometry, send_zeros, gate, max_run, pairs
 ):

@@ -28,13 +28,15 @@ class RunStep:
     """A RUN: the loads that it needs, its descriptor words, and what predicts it.
 
     ``predict`` takes the cycles from dispatch to start and the traffic of loads after the start;
-    ``held`` words of the record are not read before the run before is finished.
+    ``held`` words of the record are not read before the run before is finished; about ``guess``
+    cycles are expected.
     """
 
     needs: int
     words: int
     predict: Callable[[int, Traffic], RunCycles]
     held: int = 0
+    guess: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,18 @@ from thresher.golden.cycles.latencies import (
     SINGLE_START,
 )
 
-__all__ = ["FAR", "KEPT", "LEFT", "TURN", "Run", "State", "new_state"]
+__all__ = [
+    "ELEMENT_SIZE",
+    "FAR",
+    "KEPT",
+    "LEFT",
+    "PADDING",
+    "READER_SIZE",
+    "TURN",
+    "Run",
+    "State",
+    "new_state",
+]
 
 TURN = 32  # cycles for which lanes, port and columns go on by turns
 KEPT = 32  # words and visits of a lane that are remembered; more than RowReader's WORDS
@@ -36,11 +47,14 @@ FAR = 1 << 60
 # one's cycle; rows opened, complete, drained; cycles that a full ring cost.
 (
     ACCEPT, WRITTEN, FREE, FILLED, WAITING, WALKED, FIRST_WALK,
-    OPENED, COMPLETED, DRAINED, FULL_RING, ELEMENT_FIELDS,
-) = range(12)  # fmt: skip
+    OPENED, COMPLETED, DRAINED, FULL_RING,
+) = range(11)  # fmt: skip
+ELEMENT_SIZE = 16  # numbers that are kept of an element
+PADDING = 4  # tokens between those of two elements, so that they lie in different cache lines
 
 # State of a reader of a bank: next word, its row, the row's end; last read; place among the tokens.
-B_WORD, B_ROW, B_END, B_LAST, B_TOKEN, READER_FIELDS = range(6)
+B_WORD, B_ROW, B_END, B_LAST, B_TOKEN = range(5)
+READER_SIZE = 8  # numbers a reader has
 
 # Of a lane's words and visits: when they came, when they were taken.
 WORD_HERE, WORD_TAKEN, VISIT_HERE, VISIT_TAKEN, HISTORY_FIELDS = range(5)
@@ -69,9 +83,9 @@ class Run(NamedTuple):
     starts
         Start pointers of the elements, counted over all of them, by row, group and column: shape
         (P * (groups + 1) * P,).
-    skips
-        How many taps from each one on add to each bank, if the base lies in bank 0: shape
-        (banks * taps,). See :func:`write_skips`.
+    spans
+        How many taps from each one on add to the same bank: shape (taps,). See
+        :func:`write_spans`.
     channels
         Output channels of each column.
     output_cycles
@@ -97,7 +111,7 @@ class Run(NamedTuple):
     height: int
     maps: int
     starts: Any
-    skips: Any
+    spans: Any
     channels: Any
     row_size: int
     positions_n: int
@@ -131,16 +145,19 @@ class State(NamedTuple):
         When a lane's last words and visits came and were taken, shape (P, KEPT, HISTORY_FIELDS);
         when its last headers came, shape (P, HEADERS).
     elements
-        Shape (P, P + 1, ELEMENT_FIELDS), a column more than there is.
-    times, whats
-        Of the last tokens in each element: when the walker takes it (not known yet: when it came);
-        its first tap << 20 | taps << 3 | lowest bits of its base << 1 | it adds, or less the kind
-        of a marker. Shape (P * P * tokens,).
+        Shape (P * (P + 1) * ELEMENT_SIZE,), a column more than there is: PE(i, j) has the number
+        i * (P + 1) + j in all arrays.
+    fifos
+        Of the last tokens in each element, two numbers: when the walker takes it (not known yet:
+        when it came); its first tap << 20 | taps << 3 | lowest bits of its base << 1 | it adds, or
+        less the kind of a marker. Shape (P * (P + 1) * (tokens + PADDING) * 2,).
     done, gone
         Of the last rows in each element: its first read, its last one, in the time of the southern
-        end of the column. Shape (P * P * rows,).
+        end of the column. Shape (P * (P + 1) * rows,).
+    tokens, rows
+        How many are kept, powers of two.
     readers
-        Of the banks of the drains, shape (P * P, banks, READER_FIELDS).
+        Of the banks of the drains, shape (P * (P + 1) * banks * READER_SIZE,).
     columns
         Shape (P, COLUMN_FIELDS).
     ready, gave_way
@@ -154,16 +171,19 @@ class State(NamedTuple):
         Cycles in which the port was taken, the last LEFT.
     fetched, queue, writers
         Words of the loads, words that wait for the port, the writers.
+    waits, some, have, held
+        Of lanes and of columns within a turn, see there.
     """
 
     lanes: Any
     history: Any
     headers: Any
     elements: Any
-    times: Any
-    whats: Any
+    fifos: Any
     done: Any
     gone: Any
+    tokens: int
+    rows: int
     readers: Any
     columns: Any
     ready: Any
@@ -174,6 +194,10 @@ class State(NamedTuple):
     fetched: Any
     queue: Any
     writers: Any
+    waits: Any
+    some: Any
+    have: Any
+    held: Any
 
 
 def _power(value: int) -> int:
@@ -199,7 +223,8 @@ def new_state(run: Run) -> State:
     writers = zeros(WRITER_FIELDS)
     writers[:, W_LAST] = -1
     writers[:, W_HEADERS] = np.where(run.channels > 0, run.out_headers.sum(), 0)
-    readers = zeros(size, run.banks, READER_FIELDS)
+    elements = size * (size + 1)
+    readers = np.zeros((elements, run.banks, READER_SIZE), np.int64)
     readers[..., B_WORD] = np.arange(run.banks)
     readers[..., B_LAST] = -1
     ends = np.arange(run.banks) // run.row_size
@@ -210,12 +235,13 @@ def new_state(run: Run) -> State:
         lanes=lanes,
         history=zeros(KEPT, HISTORY_FIELDS),
         headers=zeros(HEADERS),
-        elements=zeros(size + 1, ELEMENT_FIELDS),
-        times=zeros(size * tokens).ravel(),
-        whats=zeros(size * tokens).ravel(),
-        done=zeros(size * rows).ravel(),
-        gone=zeros(size * rows).ravel(),
-        readers=readers.reshape(size * size, run.banks, READER_FIELDS),
+        elements=np.zeros(elements * ELEMENT_SIZE, np.int64),
+        fifos=np.zeros(elements * (tokens + PADDING) * 2, np.int64),
+        done=np.zeros(elements * rows, np.int64),
+        gone=np.zeros(elements * rows, np.int64),
+        tokens=tokens,
+        rows=rows,
+        readers=readers.ravel(),
         columns=zeros(COLUMN_FIELDS),
         ready=zeros(QUEUE * run.banks).ravel(),
         gave_way=zeros(QUEUE * run.banks).ravel() - 1,
@@ -225,4 +251,8 @@ def new_state(run: Run) -> State:
         fetched=zeros(),
         queue=zeros(QUEUED),
         writers=writers,
+        waits=np.ones(size, np.bool_),
+        some=np.zeros(size, np.bool_),
+        have=zeros(),
+        held=np.zeros(size, np.bool_),
     )
