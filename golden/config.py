@@ -120,6 +120,9 @@ class Config:
         is added.
     channel_depth, pool_depth, segments
         Words of a column's constants and pooling row, segments of a lane; powers of two.
+    pool_lacks
+        Rows, and columns, of a window outside of the map on which the divisor of an average may
+        depend: 3, 7 or 15. A column's table of scales has ``(pool_lacks + 1)**2`` of them.
     pair_cycles
         Cycles that decoding a pair of a weight stream takes: 1, or 6, for less logic and a faster
         clock.
@@ -167,6 +170,7 @@ class Config:
     accumulator_banks: int = 2
     channel_depth: int = 1024
     pool_depth: int = 2048
+    pool_lacks: int = 3
     segments: int = 64
     pair_cycles: int = 1
     output_cycles: int = 1
@@ -209,6 +213,7 @@ class Config:
                 raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
         choices = {
             "accumulator_banks": ((1, 2, 4), "1, 2 or 4"),
+            "pool_lacks": ((3, 7, 15), "3, 7 or 15"),
             "pair_cycles": ((1, 6), "1 or 6"),
             "output_cycles": ((1, 4), "1 or 4"),
             "registered_links": (

@@ -222,7 +222,7 @@ RUN = Record(
             Field("pool_low", 17, "smallest result of pooling or addition", signed=True),
             Field("pool_high", 17, "largest result of pooling or addition", signed=True),
             Field("pool_origin", 17, "average pooling: added to values, taken off the mean", True),
-            Field("pool_scales", 4, "POOL_SCALE records that follow"),
+            Field("pool_scales", 8, "POOL_SCALE records that follow"),
         ),
         (
             Field("pool_room_y", 13, "rows of the map below the first window", signed=True),
@@ -242,8 +242,8 @@ POOL_SCALE = Record(
     "pool_scale",
     (
         (
-            Field("columns", 2, "columns of the window that lie outside of the map"),
-            Field("rows", 2, "rows of the window that lie outside of the map"),
+            Field("columns", 4, "columns of the window that lie outside of the map"),
+            Field("rows", 4, "rows of the window that lie outside of the map"),
             Field("scale", 31, "multiplier of the sum of such a window"),
         ),
     ),

@@ -351,8 +351,9 @@ class AveragePool(_Pool):
         whose halves are rounded away from a stored zero.
     cut_scales
         Scales of the windows that the edges of the map cut: ``cut_scales[r][c]`` if r rows and c
-        columns lie outside, 0 to 3 of each, and ``cut_scales[0][0]`` is ``scale``. None: all
-        windows have one divisor.
+        columns lie outside, 0 to 15 of each, and ``cut_scales[0][0]`` is ``scale``. A single row
+        of them is for any number of rows outside, a single column likewise. None: all windows have
+        one divisor.
     clip
         Least and greatest output; None where no mean goes beyond the activations' width.
     """
@@ -412,7 +413,7 @@ class AveragePool(_Pool):
                     self.padding[axis],
                     shape[axis + 1],
                 )
-                if lacks.max() >= allowed[axis]:
+                if lacks.max() >= allowed[axis] > 1:
                     raise self._error(
                         f"a window has {lacks.max()} {('rows', 'columns')[axis]} outside of the"
                         f" map, and cut_scales are for less than {allowed[axis]}"
@@ -425,9 +426,11 @@ class AveragePool(_Pool):
         cases = [(height * width, self.scale)]
         if self.cut_scales is not None:
             cases = [
-                ((height - rows) * (width - columns), scale)
+                (places_y * places_x, scale)
                 for rows, line in enumerate(self.cut_scales)
                 for columns, scale in enumerate(line)
+                for places_y in self._places(0, height - rows)
+                for places_x in self._places(1, width - columns)
             ]
         elif any(self.padding):  # a window may hold as little as one value
             cases.append((1, self.scale))
@@ -439,6 +442,13 @@ class AveragePool(_Pool):
         if self.clip is not None:
             bounds = np.clip(bounds, *self.clip)
         return int(bounds[0]), int(bounds[1])
+
+    def _places(self, axis: int, most: int) -> tuple[int, ...]:
+        """Return most and least rows, or columns, inside of windows of an entry of the table."""
+        assert self.cut_scales is not None
+        entries = len(self.cut_scales[0]) if axis else len(self.cut_scales)
+        any_number = entries == 1 and self.padding[axis] + self.padding[axis + 2] > 0
+        return (most, 1) if any_number else (most,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -28,7 +28,7 @@ Int64Array = npt.NDArray[np.int64]
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
 
-MOST_LACKING = 3
+MOST_LACKING = 15
 """Rows, and positions, that a window whose scale depends on them may lack."""
 
 
@@ -98,7 +98,8 @@ def average_pool(
         depends on the sign of the mean that a zero point is added to.
     cut_scales
         ``cut_scales[r][c]`` takes the place of ``scale`` in windows that lack r rows and c
-        positions, at most ``MOST_LACKING`` of each.
+        positions, at most ``MOST_LACKING`` of each. A single row of scales is that of all windows,
+        whatever rows they lack; a single scale in each row likewise.
 
     Examples
     --------
@@ -120,7 +121,10 @@ def average_pool(
             lacking(values.shape[axis - 2], kernel[axis], stride[axis], padding[axis], size[axis])
             for axis in (0, 1)
         )
-        scales = np.asarray(cut_scales)[np.ix_(rows_lacking, positions_lacking)]
+        table = np.asarray(cut_scales)
+        scales = table[
+            np.ix_(rows_lacking * (table.shape[0] > 1), positions_lacking * (table.shape[1] > 1))
+        ]
     pooled = requantise(sums, scales, shift, rounding) - origin
     return pooled if clip is None else np.clip(pooled, *clip)
 
@@ -159,6 +163,8 @@ def divisors(
 ) -> tuple[list[int], list[int]]:
     """Return by what a mean divides: the rows, and columns, of a window that lacks 0, 1, ...
 
+    A single one where that is the same for all windows, as where each of them holds all rows.
+
     Parameters
     ----------
     shape
@@ -173,22 +179,25 @@ def divisors(
     Raises
     ------
     ValueError
-        If a window lacks more than ``MOST_LACKING`` and not all of that counts, or windows that
-        lack as much have different divisors.
+        If windows have different divisors and one lacks more than ``MOST_LACKING``, or windows
+        that lack as much have different divisors.
 
     Examples
     --------
     >>> divisors((4, 5), (3, 3), (1, 2), (1, 1, 1, 1), (1, 1, 1, 1))
     ([3, 2], [3, 2])
+    >>> divisors((2, 5), (3, 3), (1, 2), (1, 1, 1, 1), (1, 1, 1, 1))
+    ([2], [3, 2])
     """
     sides = [
         (places, lacking(shape[axis], kernel[axis], stride[axis], padding[axis], places.size))
         for axis, places in enumerate(counted_places(shape, kernel, stride, padding, uncounted))
     ]
-    if all(np.all(places == size) for size, (places, _) in zip(kernel, sides, strict=True)):
-        return [kernel[0]], [kernel[1]]
     found = []
     for size, name, (places, missing) in zip(kernel, ("rows", "columns"), sides, strict=True):
+        if np.all(places == places[0]):
+            found.append([int(places[0])])
+            continue
         if missing.max() > MOST_LACKING:
             raise ValueError(
                 f"a window has {missing.max()} of its {size} {name} outside of the map, more than"

@@ -418,4 +418,5 @@ def _with_cut_scales(layer: AveragePool, shape: Shape) -> AveragePool:
     scales = tuple(
         tuple((1 << layer.shift) // (height * width) for width in columns) for height in rows
     )
-    return replace(layer, cut_scales=scales)
+    cut_scales = scales if len(rows) * len(columns) > 1 else None
+    return replace(layer, scale=scales[0][0], cut_scales=cut_scales)

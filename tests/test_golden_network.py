@@ -142,7 +142,10 @@ def test_a_wrong_field_is_refused(changes: dict[str, Any], message: str) -> None
         (((9, 9), (9,)), "cut_scales must be up to"),
         (((9, -1),), "cut_scales must be up to"),
         (((7, 9),), "cut_scales must begin with scale, 9, not 7"),
-        (((9,),), "a window has 1 columns outside of the map, and cut_scales are for less than 1"),
+        (
+            ((9, 9),) * 2,
+            "a window has 2 rows outside of the map, and cut_scales are for less than 2",
+        ),
     ],
 )
 def test_wrong_scales_of_cut_windows_are_refused(table: Any, message: str) -> None:
@@ -151,7 +154,7 @@ def test_wrong_scales_of_cut_windows_are_refused(table: Any, message: str) -> No
             name="mean",
             kernel=(3, 2),
             stride=(1, 1),
-            padding=(0, 1, 0, 0),
+            padding=(2, 1, 0, 0),
             scale=9,
             shift=3,
             cut_scales=table,

@@ -88,7 +88,8 @@ def run(rng: np.random.Generator, lanes: int, needs: int) -> Step:
     It may add, and may have further scales.
     """
     counts = rng.integers(5, size=lanes)
-    head = fields_of(rng, RUN, kind=Kind.RUN, needs=needs)
+    scales = int(rng.integers(16))
+    head = fields_of(rng, RUN, kind=Kind.RUN, needs=needs, pool_scales=scales)
     return Step(
         head,
         [fields_of(rng, RUN_LANE, segments=int(count)) for count in counts],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from thresher.golden.compiler import compile_network
 from thresher.golden.config import Config, MultiplierKind, Skip, preset_sizes
 from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
-from thresher.golden.network import AveragePool, CompressedNetwork, Concat, Convolution
+from thresher.golden.network import AveragePool, CompressedNetwork, Concat, Convolution, MaxPool
 from thresher.golden.pooling import divisors
 from thresher.golden.random_network import random_graph, random_inputs, random_network
 from thresher.sim.builds import SHARING, verilator_program, verilator_root
@@ -205,17 +206,24 @@ def test_padding_may_be_wider_than_the_kernel(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"),
+    ("kernel", "stride", "padding", "pool_lacks"),
     [
-        ((3, 3), (1, 1), (1, 1, 1, 1)),
-        ((3, 3), (2, 2), (0, 0, 1, 1)),
-        ((2, 2), (2, 2), (0, 0, 1, 1)),
-        ((4, 1), (1, 2), (3, 0, 3, 0)),
-        ((7, 5), (1, 3), (3, 1, 3, 2)),
+        ((3, 3), (1, 1), (1, 1, 1, 1), 3),
+        ((3, 3), (2, 2), (0, 0, 1, 1), 3),
+        ((2, 2), (2, 2), (0, 0, 1, 1), 3),
+        ((4, 1), (1, 2), (3, 0, 3, 0), 3),
+        ((7, 5), (1, 3), (3, 1, 3, 2), 3),
+        ((13, 3), (1, 1), (6, 1, 6, 1), 3),  # each window holds all seven rows
+        ((15, 19), (1, 1), (7, 9, 7, 9), 3),  # and all columns
+        ((9, 8), (1, 1), (4, 3, 4, 4), 7),
+        ((9, 13), (4, 2), (4, 6, 4, 6), 7),
     ],
 )
 def test_means_of_windows_that_the_edges_cut_equal_golden(
-    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    pool_lacks: int,
 ) -> None:
     rng = np.random.default_rng(20261125)
     rows, columns = divisors((7, 9), kernel, stride, padding, padding)
@@ -231,10 +239,14 @@ def test_means_of_windows_that_the_edges_cut_equal_golden(
             shift=30,
             rounding=Rounding.HALF_AWAY,
             origin=origin,
-            cut_scales=scales,
+            clip=(-200, 255),
+            cut_scales=scales if np.size(scales) > 1 else None,
         )
         for name, source, origin in (("behind the input", "input", -100), ("merged", "c", 37))
     ]
+    largest = MaxPool(
+        name="largest", inputs=("input",), kernel=kernel, stride=stride, padding=padding
+    )
     layer = Convolution(
         name="c",
         weights=rng.integers(3, size=(5, 3, 1, 1), dtype=np.uint8),
@@ -248,9 +260,37 @@ def test_means_of_windows_that_the_edges_cut_equal_golden(
         name="cut",
         input_shape=(3, 7, 9),
         input_range=(-100, 255),
-        layers=(layer, *means, Concat(name="both", inputs=tuple(one.name for one in means))),
+        layers=(
+            layer,
+            *means,
+            largest,
+            Concat(name="all", inputs=tuple(one.name for one in (*means, largest))),
+        ),
     )
-    check(network, random_inputs(rng, network, 2), CONFIGS["2-exact"], Skip.BOTH, stall=60)
+    config = replace(CONFIGS["2-exact"], pool_lacks=pool_lacks)
+    check(network, random_inputs(rng, network, 2), config, Skip.BOTH, stall=60)
+
+
+def test_means_that_the_table_of_scales_does_not_tell_apart_are_refused() -> None:
+    rows, columns = divisors((7, 9), (9, 9), (1, 1), (4,) * 4, (4,) * 4)
+    scales = tuple(tuple((1 << 30) // (y * x) for x in columns) for y in rows)
+    mean = AveragePool(
+        name="mean",
+        kernel=(9, 9),
+        stride=(1, 1),
+        padding=(4,) * 4,
+        scale=scales[0][0],
+        shift=30,
+        cut_scales=scales,
+    )
+    network = CompressedNetwork(
+        name="cut", input_shape=(3, 7, 9), input_range=(0, 255), layers=(mean,)
+    )
+    inputs = random_inputs(np.random.default_rng(1), network, 1)
+    message = "layer mean does not fit: .* 4 rows outside, and pool_lacks is 3; raise pool_lacks"
+    with pytest.raises(ValueError, match=message):
+        compile_network(network, CONFIGS["2-exact"], inputs)
+    compile_network(network, replace(CONFIGS["2-exact"], pool_lacks=7), inputs)
 
 
 @pytest.mark.parametrize("skip", list(Skip))

@@ -200,6 +200,10 @@ def test_products_with_constants_equal_the_reference(
         ("AVERAGE_POOL_2D", (6, 9), (1, 4), {"Padding": SAME, "FusedActivationFunction": 1}),
         ("AVERAGE_POOL_2D", (9, 8), (7, 6), {"Padding": SAME, "StrideW": 3}),
         ("AVERAGE_POOL_2D", (1, 2), (3, 3), {"Padding": SAME}),
+        ("AVERAGE_POOL_2D", (10, 6), (9, 8), {"Padding": SAME}),
+        ("AVERAGE_POOL_2D", (5, 8), (9, 15), {"Padding": SAME}),
+        ("AVERAGE_POOL_2D", (12, 3), (7, 13), {"Padding": SAME, "StrideH": 2}),
+        ("MAX_POOL_2D", (10, 6), (9, 13), {"Padding": SAME}),
     ],
 )
 def test_pools_equal_the_reference(

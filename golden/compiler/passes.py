@@ -148,6 +148,22 @@ def _short(stage: Stage, store: str, parameter: str, need: int, have: int) -> Fi
     )
 
 
+def _check_lacks(stage: Stage, config: Config) -> None:
+    """Raise if means divide by what the hardware's table of scales does not tell apart."""
+    if stage.pooling.cut_scales is None:
+        return
+    sizes = np.shape(stage.pooling.cut_scales)
+    lacks = stage.pooling.lacking(stage.out_shape)
+    for axis, name in enumerate(("rows", "columns")):
+        most = lacks[axis].max() if sizes[axis] > 1 else 0
+        if most > config.pool_lacks:
+            raise FitError(
+                f"layer {stage.name} does not fit: means divide by the places inside of the map,"
+                f" a window has {most} {name} outside, and pool_lacks is {config.pool_lacks};"
+                " raise pool_lacks"
+            )
+
+
 def limits_of(stage: Stage, config: Config) -> Limits:
     """Return how many output channels a column a pass may have.
 
@@ -176,6 +192,7 @@ def limits_of(stage: Stage, config: Config) -> Limits:
         if pooled > config.pool_depth:
             raise _short(stage, "the pooling store", "pool_depth", pooled, config.pool_depth)
         most = min(most, config.pool_depth // pooled)
+        _check_lacks(stage, config)
     tight = min(most, depth // (rows_needed * out_width))
     roomy = min(most, depth // ((rows_needed + 1) * out_width))
     return Limits(channels=roomy or tight, tight=tight)

@@ -159,7 +159,7 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "pool_low": low,
         "pool_high": high,
         "pool_origin": pooling.origin,
-        "pool_scales": len(_cut_scales(part)),
+        "pool_scales": len(_cut_scales(part, config)),
         "pool_room_y": stage.out_shape[1] + pooling.padding[0] - pooling.kernel[0],
         "pool_room_x": stage.out_shape[2] + pooling.padding[1] - pooling.kernel[1],
         "operand_scale": 0,
@@ -180,12 +180,22 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
     return values
 
 
-def _cut_scales(part: Pass) -> list[dict[str, int]]:
-    """Return the records of the scales of windows that lack something."""
+def _cut_scales(part: Pass, config: Config) -> list[dict[str, int]]:
+    """Return the records of the scales of windows that lack something.
+
+    Where it does not matter what they lack, the table of the hardware has the same scale for all
+    that it may take them to lack.
+    """
+    pooling = part.stage.pooling
+    if pooling.cut_scales is None:
+        return []
+    table = np.array(pooling.cut_scales)
+    for axis, lacks in enumerate(pooling.lacking(part.stage.out_shape)):
+        if table.shape[axis] == 1 and lacks.any():
+            table = table.repeat(config.pool_lacks + 1, axis)
     return [
         {"rows": rows, "columns": columns, "scale": scale}
-        for rows, line in enumerate(part.stage.pooling.cut_scales or ())
-        for columns, scale in enumerate(line)
+        for (rows, columns), scale in np.ndenumerate(table)
         if rows or columns
     ]
 
@@ -262,7 +272,7 @@ class ProgramWriter:
                 "out_pitch": result.pitches[segment],
             }
         )
-        for record in _cut_scales(part):
+        for record in _cut_scales(part, self.config):
             words += POOL_SCALE.pack(record)
         for lane in range(self.config.lanes):
             streams = part.reading.of(lane)

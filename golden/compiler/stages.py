@@ -15,6 +15,7 @@ import numpy.typing as npt
 from thresher.golden.compiler.views import Parts, View
 from thresher.golden.descriptors import Pool, Rounding
 from thresher.golden.network import Add, AveragePool, MaxPool, Shape
+from thresher.golden.pooling import lacking
 
 __all__ = [
     "Addition",
@@ -103,6 +104,16 @@ class Pooling:
             clip=layer.clip,
             cut_scales=layer.cut_scales,
         )
+
+    def lacking(self, shape: Shape) -> tuple[IntArray, IntArray]:
+        """Return how many rows, and columns, windows on maps of that shape lack."""
+        rows, columns = (
+            lacking(shape[axis + 1], *of_axis)
+            for axis, of_axis in enumerate(
+                zip(self.kernel, self.stride, self.padding, self.shape, strict=True)
+            )
+        )
+        return rows, columns
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,6 @@ __all__ = ["CutAxis", "Pooler", "WindowAxis"]
 
 AXIS_BITS = 12
 SUM_BITS = 12  # a window has at most 2**12 values
-LACK_BITS = 2  # of the rows, and positions, that choose a window's scale
 POOL_SCALE_BITS = 31
 
 
@@ -154,6 +153,8 @@ class CutAxis(wiring.Component):
     ----------
     bits
         Width of a number of places.
+    lack_bits
+        Width of a number of places outside.
 
     Members
     -------
@@ -165,8 +166,8 @@ class CutAxis(wiring.Component):
         Places between windows.
     restart, step : ``In(1)``
         Go to the first window; to the next one.
-    lacks : ``Out(2)``
-        Places outside, modulo 4.
+    lacks : ``Out(lack_bits)``
+        Places outside, if ``lack_bits`` hold their number.
     """
 
     pad: Signal
@@ -176,7 +177,7 @@ class CutAxis(wiring.Component):
     step: Signal
     lacks: Signal
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, lack_bits: int) -> None:
         super().__init__(
             {
                 "pad": In(8),
@@ -184,13 +185,13 @@ class CutAxis(wiring.Component):
                 "stride": In(bits),
                 "restart": In(1),
                 "step": In(1),
-                "lacks": Out(LACK_BITS),
+                "lacks": Out(lack_bits),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        before = Signal(LACK_BITS)
+        before = Signal.like(self.lacks)
         room = Signal.like(self.room)
         m.d.comb += self.lacks.eq(before + Mux(room < 0, -room, 0))
         with m.If(self.restart):
@@ -227,7 +228,7 @@ class PartialStore(wiring.Component):
     Parameters
     ----------
     config
-        Width of an activation, ``pool_depth`` and ``residual``.
+        Width of an activation, ``pool_depth``, ``pool_lacks`` and ``residual``.
 
     Members
     -------
@@ -265,6 +266,7 @@ class PartialStore(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.lack_bits = config.pool_lacks.bit_length()
         super().__init__(
             {
                 "run": In(record_layout(RUN)),
@@ -274,7 +276,7 @@ class PartialStore(wiring.Component):
                 "value": In(signed(config.activation_bits)),
                 "overwrite": In(1),
                 "last": In(1),
-                "lacks": In(2 * LACK_BITS),
+                "lacks": In(2 * self.lack_bits),
                 "scale": In(pool_scale_write_layout()),
                 "ready": Out(1),
                 **_sums_port(config),
@@ -296,7 +298,9 @@ class PartialStore(wiring.Component):
         )
         m.submodules.partials = memory
         write, read = memory.write_port(), memory.read_port()
-        scales: Memory[Any, Any] = Memory(shape=POOL_SCALE_BITS, depth=1 << 2 * LACK_BITS, init=[])
+        scales: Memory[Any, Any] = Memory(
+            shape=POOL_SCALE_BITS, depth=1 << 2 * self.lack_bits, init=[]
+        )
         m.submodules.scales = scales
         scale_write, scale_read = scales.write_port(), scales.read_port(domain="comb")
         m.submodules.scaler = scaler = make_scaler(config, sum_bits, POOL_SCALE_BITS)
@@ -386,7 +390,9 @@ class PartialStore(wiring.Component):
 
         m.d.comb += [
             scale_write.en.eq(self.scale.valid),
-            scale_write.addr.eq(Cat(self.scale.columns, self.scale.rows)),
+            scale_write.addr.eq(
+                Cat(self.scale.columns[: self.lack_bits], self.scale.rows[: self.lack_bits])
+            ),
             scale_write.data.eq(self.scale.scale),
             scale_read.addr.eq(sent_lacks),
             moves.eq(scaler.i.ready),
@@ -438,7 +444,8 @@ class Pooler(wiring.Component):
     ----------
     config
         Width of an activation; depth of the memory (``pool_depth``): at least ``pooled_width *
-        channels`` words for each pooled row that is under way at one time; ``residual``.
+        channels`` words for each pooled row that is under way at one time; ``pool_lacks``;
+        ``residual``.
 
     Members
     -------
@@ -455,8 +462,9 @@ class Pooler(wiring.Component):
         Begin a map. Anything inside is dropped; nothing is accepted in this cycle.
     scale : ``In(pool_scale_write_layout())``
         Writes to the table of scales, before or with ``start``: of windows by what they lack, at
-        most 3 rows and 3 columns, if ``pool_scales`` is not 0; else of all windows that of (0, 0),
-        which is 1 for maxima. It is also that of sums.
+        most ``pool_lacks`` rows and columns, if ``pool_scales`` is not 0; else of all windows that
+        of (0, 0), which is 1 for maxima. It is also that of sums. Where windows lack more rows, or
+        columns, all rows, or columns, of the table are to be alike.
     sums : ``In(stream.Signature(result_layout(addition_bits(config))))``
         In a run that adds, what is scaled by ``pool_scale`` and so on; ``i`` sends nothing then.
         Only with ``config.residual``.
@@ -502,8 +510,9 @@ class Pooler(wiring.Component):
                 axis.count.eq(run[f"pooled_{side}"]),
                 axis.pad.eq(run[f"pool_pad_{name}"]),
             ]
-        m.submodules.cut_x = cut_x = CutAxis(map_bits)
-        m.submodules.cut_y = cut_y = CutAxis(map_bits)
+        lack_bits = self.config.pool_lacks.bit_length()
+        m.submodules.cut_x = cut_x = CutAxis(map_bits, lack_bits)
+        m.submodules.cut_y = cut_y = CutAxis(map_bits, lack_bits)
         for cut, name in ((cut_x, "x"), (cut_y, "y")):
             m.d.comb += [
                 cut.pad.eq(run[f"pool_pad_{name}"]),
@@ -695,8 +704,13 @@ class Pooler(wiring.Component):
                                 next_row()
 
             with m.State("SEND"):
-                m.d.comb += [store.emit.eq(1), store.address.eq(window)]
-                with m.If(store.ready):
+                m.d.comb += store.address.eq(window)
+                if serial:  # a value without windows leaves the store ready at once
+                    m.d.comb += store.emit.eq(steady)
+                    m.d.sync += steady.eq(1)
+                else:
+                    m.d.comb += store.emit.eq(1)
+                with m.If(store.emit & store.ready):
                     m.d.sync += [
                         window.eq(window + 1),
                         channel.eq(Mux(final_channel, 0, channel + 1)),
@@ -710,6 +724,8 @@ class Pooler(wiring.Component):
                         with m.If(rows_left == 1):
                             next_row()
                             m.next = "RECEIVE"
+                            if serial:
+                                m.d.sync += steady.eq(0)
 
         whole: Elaboratable = ResetInserter(self.start)(m)
         return whole
