@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,69 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def network(model: Path) -> CompressedNetwork:
     return resolve_network(model)
+
+
+def _cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def _make_picture(path: Path) -> None:
+    pytest.importorskip("PIL.Image").new("RGB", (4, 4)).save(path, format="PNG")
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _take_weights_away(path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1, 2, 4, 4]) for name in "xy")
+    weights = onnx.numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], [weights]))
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    (path.parent / "w.bin").unlink()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "spoil", "message"),
+    [
+        (".tflite", _cut_off, "damaged or cut off"),
+        (".tflite", lambda path: path.write_bytes(b""), "it is empty; copy or export it again"),
+        (".onnx", lambda path: path.write_bytes(b""), "it is empty; copy or export it again"),
+        (".tflite", _make_picture, "it is not a TFLite model"),
+        (".onnx", _make_picture, "it is not an ONNX file, or only a part of one"),
+        (".tflite", _make_folder, "is a folder; give a .tflite, .onnx or .net file"),
+        (".tflite", Path.unlink, "there is no such file"),
+        (".png", _make_picture, "files named .png are not read"),
+        (
+            ".onnx",
+            _take_weights_away,
+            "its weights are in another file that is not there: 'w.bin'; put that file beside it",
+        ),
+    ],
+)
+def test_files_that_are_no_models_are_told_in_one_line(
+    *,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    suffix: str,
+    spoil: Callable[[Path], object],
+    message: str,
+) -> None:
+    path = model.rename(model.with_suffix(suffix))
+    spoil(path)
+    code, out, errors = run(capsys, "import", path, "-o", tmp_path / "new" / "net.thr")
+    assert (code, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith(f"thresher: error: {path}")
+    assert message in line
+    assert not (tmp_path / "new").exists()
+    code, out, errors = run(capsys, "import", path, "--check")
+    assert code == 2
+    assert message in out + errors
 
 
 def test_import_writes_the_network(

@@ -103,12 +103,19 @@ def check_model(path: Path, calibration: Calibration | None = None) -> list[Prob
     return problems.found
 
 
+def _read_empty(path: Path, calibration: Calibration | None, problems: Problems) -> None:
+    del path, calibration
+    problems.add("it is empty", "copy or export it again")
+
+
 def _reader(path: Path) -> Reader:
     """Return the reader of a kind of file; each brings its own packages."""
     if path.is_dir():
         raise ThresherError(f"{path} is a folder; give a .tflite, .onnx or .net file")
     if not path.is_file():
         raise ThresherError(f"{path}: there is no such file; give a .tflite, .onnx or .net file")
+    if path.suffix.lower() in {".tflite", ".onnx"} and path.stat().st_size == 0:
+        return _read_empty
     match path.suffix.lower():
         case ".tflite":
             from thresher.golden.read.tflite import read_tflite  # noqa: PLC0415  # needs its extra

@@ -210,6 +210,13 @@ def _load(path: Path, problems: Problems) -> onnx.ModelProto | None:
     if not model.graph.node:
         problems.add("it is not an ONNX model with at least one node", "copy or export it again")
         return None
+    missing = _missing_files(model, path.parent)
+    if missing:
+        problems.add(
+            f"its weights are in another file that is not there: {', '.join(missing)}",
+            "put that file beside it, or save the model as one file",
+        )
+        return None
     try:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -219,6 +226,20 @@ def _load(path: Path, problems: Problems) -> onnx.ModelProto | None:
         )
         return None
     return model
+
+
+def _missing_files(model: onnx.ModelProto, folder: Path) -> list[str]:
+    """Return the names of the files that should have the model's weights and are not there."""
+    names = {
+        entry.value
+        for item in model.graph.initializer
+        if item.data_location == onnx.TensorProto.EXTERNAL
+        for entry in item.external_data
+        if entry.key == "location"
+    }
+    return sorted(
+        repr(name) for name in names if isinstance(name, str) and not (folder / name).exists()
+    )
 
 
 def _constants(graph: onnx.GraphProto, problems: Problems) -> dict[str, npt.NDArray[Any]]:
