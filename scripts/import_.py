@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from thresher.scripts.options import (
+    Classes,
     JsonFile,
     check_json,
     plural,
@@ -37,6 +38,7 @@ def import_(
     ] = None,
     percentile: float = 100.0,
     check: Annotated[bool, Parameter(negative="")] = False,
+    classes: Classes = None,
     json: JsonFile = None,
 ) -> int:
     """Import a model: integers as they are, floats by calibration.
@@ -86,7 +88,7 @@ def import_(
         raise ThresherError(f"{target} is a folder: give a file (-o)")
     with progress_bar(3) as progress:
         progress("read")
-        net = _network(model, samples)
+        net = _named(_network(model, samples), model, classes)
         progress("count")
         rows = inspect_network(net)
         progress("write")
@@ -117,6 +119,20 @@ def _network(model: Path, samples: Calibration | None) -> CompressedNetwork:
     net = read_model(model)  # has scales of its own
     inputs = np.concatenate([read_inputs(str(file), net)[0] for file in samples.files])
     return with_densities(net, inputs)
+
+
+def _named(net: CompressedNetwork, model: Path, classes: Path | None) -> CompressedNetwork:
+    """Return the network with names of its classes: of the file, or those that a model brings."""
+    from thresher.golden.read.classes import (  # noqa: PLC0415
+        attached_classes,
+        read_classes,
+        with_classes,
+    )
+
+    if classes is not None:
+        return with_classes(net, read_classes(classes, net))
+    names = attached_classes(model, net) if model.suffix.lower() == ".tflite" else None
+    return net if names is None else with_classes(net, names)
 
 
 def _figures(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thresher.golden.network import CompressedNetwork
 
 __all__ = [
+    "Classes",
     "JsonFile",
     "Lanes",
     "Multiplier",
@@ -49,6 +50,13 @@ JsonFile = Annotated[
         name="--json",
         help="Write the figures to this file; - is the terminal.",
         allow_leading_hyphen=True,
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    Parameter(
+        name=["--classes", "--labels"],
+        help="Names of the classes: a text file, one a line in the order of the outputs.",
     ),
 ]
 Preset = Annotated[

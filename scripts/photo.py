@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thresher.scripts.classes import said, top
 from thresher.scripts.options import plural, progress_bar, read_inputs, write_json
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from thresher.golden.config import Config
     from thresher.golden.network import CompressedNetwork
 
-__all__ = ["SQUEEZENET", "find_data", "show_photo", "squeezenet", "top"]
+__all__ = ["SQUEEZENET", "find_data", "show_photo", "squeezenet"]
 
 SQUEEZENET = "squeezenet"
 VARIABLE = "THRESHER_DATA"
@@ -110,48 +109,6 @@ def class_names(data: Path | None, count: int) -> list[str] | None:
     return names if len(names) == count else None
 
 
-def top(
-    network: CompressedNetwork, output: npt.NDArray[Any], names: list[str] | None, count: int = 5
-) -> list[dict[str, Any]]:
-    """Return the classes of the greatest outputs, with their probabilities.
-
-    Parameters
-    ----------
-    network
-        Its metadata has the step of the outputs.
-    output
-        Integers of any shape, one a class.
-    names
-        Of the classes, or None.
-    count
-        How many.
-
-    Returns
-    -------
-    classes
-        ``index``, ``name`` (None if not known) and ``probability``, a softmax that the host takes;
-        None where the step of the outputs is not known.
-    """
-    import numpy as np  # noqa: PLC0415
-
-    values = np.asarray(output, dtype=np.float64).ravel()
-    said = network.metadata.get("output")
-    step = said.get("scale") if isinstance(said, dict) else None
-    shares = None
-    if isinstance(step, float | int):
-        exponentials = np.exp((values - values.max()) * step)
-        shares = exponentials / exponentials.sum()
-    order = np.argsort(-values, kind="stable")[:count].tolist()
-    return [
-        {
-            "index": index,
-            "name": names[index] if names else None,
-            "probability": None if shares is None else round(float(shares[index]), 4),
-        }
-        for index in order
-    ]
-
-
 def show_photo(
     network: CompressedNetwork,
     photo: Path,
@@ -184,9 +141,7 @@ def _print(report: dict[str, Any]) -> None:
     size = f"{report['lanes']} x {report['lanes']}"
     print(f"{report['photo']}:")
     for entry in report["top"]:
-        share = "" if entry["probability"] is None else f"{entry['probability']:.3f}  "
-        name = f"class {entry['index']}" if entry["name"] is None else entry["name"]
-        print(f"  {share}{name}")
+        print(f"  {said(entry, gap='  ')}")
     print(
         f"\n{report['network']} in RTL on {size} multipliers, {plural(report['inputs'], 'photo')}:"
     )

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from thresher.scripts.classes import print_classes, top
 from thresher.scripts.options import (
+    Classes,
     JsonFile,
     Lanes,
     Multiplier,
@@ -45,6 +47,7 @@ def simulate(
     timeout: int | None = None,
     preset: Preset = None,
     settings: Settings = None,
+    classes: Classes = None,
     json: JsonFile = None,
 ) -> int:
     """Run a network on the simulated hardware and compare it with golden.
@@ -84,10 +87,12 @@ def simulate(
     """
     from thresher.golden.builtin import resolve_network  # noqa: PLC0415
     from thresher.golden.config import Skip  # noqa: PLC0415
+    from thresher.golden.read.classes import classes_of, read_classes  # noqa: PLC0415
     from thresher.sim import run  # noqa: PLC0415  # heavy
 
     check_json(json)
     net = resolve_network(network)
+    names = classes_of(net) if classes is None else read_classes(classes, net)
     inputs, labels = read_inputs(input, net)
     config = make_config(lanes, multiplier or str(net.multiplier), settings, preset)
     with progress_bar(4) as progress:
@@ -107,18 +112,19 @@ def simulate(
             progress=progress,
         )
     report = done.report
+    report["top"] = [top(net, output, names) for output in done.outputs[net.output]]
     if labels is not None:
         report["labels"] = labels.tolist()
     write_json(json, report)
     if str(json) != "-":
-        print_report(report)
+        print_report(report, names)
         if output is not None:
             print(f"written to {output}")
     return 0 if done.comparison is None or done.comparison.equal else 1
 
 
-def print_report(report: dict[str, Any]) -> None:
-    """Print the figures of a run."""
+def print_report(report: dict[str, Any], names: list[str] | None = None) -> None:
+    """Print the figures of a run, and what it says by names of classes, if they are known."""
     print(
         f"{report['network']} on {report['lanes']} x {report['lanes']} {report['multiplier']}"
         f" multipliers, skip {report['skip']}, {plural(report['inputs'], 'input')}"
@@ -144,7 +150,10 @@ def print_report(report: dict[str, Any]) -> None:
         f"weights {sizes['weights_dense']:,} -> {sizes['weights_coded']:,} bytes,"
         f" activations {sizes['activations_dense']:,} -> {sizes['activations_coded']:,} bytes"
     )
-    print(f"predictions {' '.join(str(item) for item in report['predictions'])}")
+    if names is None:
+        print(f"predictions {' '.join(str(item) for item in report['predictions'])}")
+    else:
+        print_classes(report["top"], names, report.get("labels"))
     if report["values_compared"]:
         print(
             f"{report['values_compared']:,} values compared, {report['values_different']} differ;"

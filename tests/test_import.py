@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,20 @@ def test_import_writes_the_network(
     assert found["weights"] == 54
     assert found["macs"] == 54 * 6
     assert found["file_bytes"] == target.stat().st_size
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_import_keeps_names_of_classes(
+    *, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], brought: bool
+) -> None:
+    names = [f"class of {number}" for number in range(18)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    if brought:
+        with zipfile.ZipFile(model, "a") as archive:
+            archive.write(tmp_path / "names.txt", "labels.txt")
+    given = () if brought else ("--labels", tmp_path / "names.txt")
+    assert run(capsys, "import", model, *given)[0] == 0
+    assert resolve_network(model.with_suffix(".thr")).metadata["classes"] == names
 
 
 def test_import_without_a_name_writes_beside_the_model(

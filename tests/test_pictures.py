@@ -18,6 +18,7 @@ from thresher.golden.network import CompressedNetwork, Flatten
 from thresher.golden.read.pictures import read_picture
 from thresher.golden.read.samples import read_samples
 from thresher.scripts import photo
+from thresher.scripts.classes import top
 from thresher.scripts.main import main
 
 Image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
@@ -205,16 +206,14 @@ def test_the_greatest_outputs_have_names_and_probabilities() -> None:
         layers=(layer,),
         metadata={"output": {"scale": 0.5}},
     )
-    found = photo.top(network, np.array([[[4]], [[0]], [[6]], [[4]]]), ["a", "b", "c", "d"], 3)
+    found = top(network, np.array([[[4]], [[0]], [[6]], [[4]]]), ["a", "b", "c", "d"], 3)
     assert [(one["index"], one["name"]) for one in found] == [(2, "c"), (0, "a"), (3, "d")]
     shares = np.exp([2.0, 0.0, 3.0, 2.0])
     assert found[0]["probability"] == pytest.approx(shares[2] / shares.sum(), abs=1e-4)
     unknown = CompressedNetwork(
         name="n", input_shape=(4, 1, 1), input_range=(0, 255), layers=(layer,)
     )
-    assert photo.top(unknown, np.arange(4), None, 1) == [
-        {"index": 3, "name": None, "probability": None}
-    ]
+    assert top(unknown, np.arange(4), None, 1) == [{"index": 3, "name": None, "probability": None}]
 
 
 @pytest.fixture
