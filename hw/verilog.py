@@ -32,8 +32,15 @@ _MEMORY = re.compile(r"(?m)^  reg (?:\[\d+:0\] )?(\w+ |\\\S+ ) ?\[(\d+):0\];\n")
 _INSTANCE = re.compile(r"(?m)^  (\w+) \S+ \(\n((?:    \.[^\n]*\n)+)  \);$")
 _CONNECTION = re.compile(r"(?m)^    \.\\?(\w+) ?\((.*?)\),?$")  # a keyword begins with \
 _INPUT = re.compile(r"(?m)^  input (?:signed )?(?:\[\S+\] )?\\?(\w+) ?;$")
-_TRIGGER = re.compile(r"(?m)^  reg (\\\$process\$\d+ ) = 0;$")
+_TRIGGER = re.compile(r"(?m)^  reg (\\\$process\$\d+ ) = 0;\n")
 _SHORT_PROCESS = re.compile(r"(?m)^  always @\*\n    ([^;\n]*;)$")
+_REGISTER = re.compile(
+    r"(?m)^  always @\(posedge (?P<clock>\w+)\)\n    (?P<name>\w+ |\\\S+ )<= (?P<next>\\\$\d+ );\n"
+)
+_PROCESS = re.compile(
+    r"(?ms)^  always @\* begin\n    if \(\\\$process\$\d+ \) begin end\n(?P<body>.*?)^  end\n"
+)
+_ASSIGNMENT = re.compile(r"(?m)^(?P<indent> +)(?P<target>\w+ |\\\S+ ) ?(?P<slice>(?:\[\S+\] )?)= ")
 _SOURCE = re.compile(r"^\s*attribute \\src [^\n]*\n", re.M)
 
 # Run with the paths of the RTLIL to read and of the Verilog to write. Yosys' attributes that
@@ -102,8 +109,45 @@ def to_verilog(component: wiring.Component, name: str) -> str:
         verilog = target.read_text()
     # Yosys numbers its helper signals by its own source line: cut that, it says nothing.
     verilog = re.sub(r"\$auto\$verilog_backend\.cc:\d+:dump_module", "$process", verilog)
+    verilog = re.sub(r"(?ms)^module .*?^endmodule$", _assign_registers, verilog)
     verilog = re.sub(r"(?ms)^module .*?^endmodule$", _start_processes, verilog)
     return _MEMORY.sub(_clear_memory, verilog)
+
+
+def _assign_registers(module: re.Match[str]) -> str:
+    """Assign registers in clocked processes of their own.
+
+    Yosys writes a register as a signal of its next value, which a combinational process drives,
+    and a copy at each clock. A simulator has nothing to do for a register that is left alone.
+    """
+    text = module[0]
+    copies = {copy["next"]: copy for copy in _REGISTER.finditer(text)}
+    merged: list[str] = []
+
+    def clocked(process: re.Match[str]) -> str:
+        first = _ASSIGNMENT.match(process["body"])
+        copy = copies.get(first["target"]) if first else None
+        if copy is None:
+            return process[0]
+        value, name = copy["next"], copy["name"]
+
+        def assign(one: re.Match[str]) -> str:
+            return f"{one['indent']}{name}{one['slice']}<= " if one["target"] == value else one[0]
+
+        body = _ASSIGNMENT.sub(assign, process["body"])
+        if value in body or text.count(value) != process[0].count(value) + 2:
+            return process[0]  # it is read elsewhere than in the copy
+        merged.append(value)
+        keeps, _, changes = body.partition("\n")
+        if keeps.rstrip(" ;") == f"    {name}<= {name}".rstrip():
+            body = changes
+        return f"  always @(posedge {copy['clock']}) begin\n{body}  end\n"
+
+    result = _PROCESS.sub(clocked, text)
+    for value in merged:
+        result = result.replace(copies[value][0], "", 1)
+        result = re.sub(rf"(?m)^  reg [^;\n]*{re.escape(value)};\n", "", result, count=1)
+    return result if _PROCESS.search(result) else _TRIGGER.sub("", result)
 
 
 def _start_processes(module: re.Match[str]) -> str:

@@ -4,7 +4,7 @@ The arithmetic that the requantiser, average pooling and addition share; defined
 :func:`thresher.golden.requantise.requantise`.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -163,7 +163,7 @@ class Scaler(wiring.Component):
         clipped = Signal.like(result)
 
         m.d.comb += [
-            fraction.eq(Cat(shift_1 > bit for bit in range(63))),
+            fraction.eq(Const((1 << 63) - 1, 63) >> ~shift_1),  # ~shift_1 is 63 - shift_1
             below_half.eq(fraction[1:]),
             half.eq(fraction & ~below_half),
             double.eq((self.rounding == Rounding.DOUBLE) & (shift_1 > 31)),
