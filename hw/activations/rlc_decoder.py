@@ -111,6 +111,8 @@ class RLCDecoder(wiring.Component):
         end = Signal(lane_bits + 1)  # the channel behind them
         left = Signal(signed(lane_bits + 1))  # elements at this x behind the next; -1: it is not
         steps_left = Signal(self.config.map_bits)
+        # Known from the cycle before: `most` is 0; `steps_left` is 0; it is 1.
+        no_more, no_step, one_step = Signal(), Signal(), Signal()
 
         # Where the present pair lands: at this x, at the next one, or farther. Counted by the
         # elements that are left behind it at this x.
@@ -131,7 +133,7 @@ class RLCDecoder(wiring.Component):
             there.eq(most if self.DENSE else here + most + 1),
             empty_row.eq(fill & ~send_zeros),
             step.eq((here < 0) & ~empty_row),
-            past.eq(step & (steps_left == 0)),
+            past.eq(step & no_step),
             lands.eq(~past & ~(step & (there < 0))),
             behind.eq(Mux(here < 0, there, here)),
         ]
@@ -151,8 +153,8 @@ class RLCDecoder(wiring.Component):
                 ~send_zeros
                 | Mux(
                     left < 0,
-                    (most == 0) & (steps_left == 1),
-                    (left == 0) & (steps_left == 0),
+                    no_more & one_step,
+                    (left == 0) & no_step,
                 )
             ),
             final.eq(final_word & ~more[0]),
@@ -188,7 +190,11 @@ class RLCDecoder(wiring.Component):
             with m.Else():
                 m.d.sync += run.eq(~here)
             with m.If(step & ~past):
-                m.d.sync += steps_left.eq(steps_left - 1)
+                m.d.sync += [
+                    steps_left.eq(steps_left - 1),
+                    no_step.eq(one_step),
+                    one_step.eq(steps_left == 2),
+                ]
             with m.If(fills):
                 m.d.sync += fill.eq(1)
 
@@ -213,10 +219,16 @@ class RLCDecoder(wiring.Component):
                 fill.eq(word.empty | ~Cat(*used).any()),
                 fresh.eq(word.last),
                 most.eq(word.channels - 1),
+                no_more.eq(word.channels == 1),
                 end.eq(word.first_channel + word.channels),
             ]
             with m.If(fresh):
-                m.d.sync += [left.eq(word.channels - 1), steps_left.eq(self.width - 1)]
+                m.d.sync += [
+                    left.eq(word.channels - 1),
+                    steps_left.eq(self.width - 1),
+                    no_step.eq(self.width == 1),
+                    one_step.eq(self.width == 2),
+                ]
 
         # Errors are held until the next start.
         with m.If(self.start):
