@@ -373,6 +373,8 @@ class Accelerator(wiring.Component):
         ]
 
         # Errors: the first one stops the machine.
+        unknown = Signal()
+        m.d[registered] += unknown.eq(sequencer.unknown)
         with m.If(~self.error):
             for lane in lanes:
                 wrong = Cat(part.error for part in (decoders[lane], *operand_decoders[lane:][:1]))
@@ -382,7 +384,7 @@ class Accelerator(wiring.Component):
                     self._stop(
                         m, loaders[lane].error, sequencer.load.layer, lane, loaders[lane].position
                     )
-            with m.If(sequencer.unknown):
+            with m.If(unknown):
                 self._stop(m, ErrorCode.DESCRIPTOR, 0, 0, 0)
         return m
 

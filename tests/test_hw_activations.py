@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,11 @@ def row_of(visit: Sequence[Item], shape: tuple[int, int], first_channel: int) ->
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("config", [CONFIG, WIDE], ids=["short runs", "long runs"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, WIDE, replace(CONFIG, output_cycles=4, registered_links=1)],
+    ids=["short runs", "long runs", "registered links"],
+)
 def test_decoder_equals_golden_under_any_flow_control(config: Config, seed: int) -> None:
     rng = np.random.default_rng(seed)
     width = int(rng.integers(1, 10))

@@ -30,9 +30,11 @@ class RLCDecoder(wiring.Component):
     Throughput
         One pair a cycle, also from one word to the next and from visit to visit. A pair takes one
         cycle more for each position beyond the first that its run crosses. With ``send_zeros``
-        one element of the row a cycle.
+        one element of the row a cycle. With ``config.registered_links`` a cycle passes after the
+        last pair of a word.
     Combinational paths
-        ``o.ready`` to ``i.ready``. ``o`` is driven from registers alone.
+        ``o.ready`` to ``i.ready``, but none with ``config.registered_links``. ``o`` is driven from
+        registers alone.
     Reset
         The word and the item held are dropped.
 
@@ -203,7 +205,8 @@ class RLCDecoder(wiring.Component):
             word.data.word_select(pair, fmt.pair_bits).any() | ~word.last
             for pair in range(fmt.pairs)
         ]
-        m.d.comb += self.i.ready.eq(~held | (advance & pair_done & ~more[0]))
+        freed = Const(0) if self.config.registered_links else advance & pair_done & ~more[0]
+        m.d.comb += self.i.ready.eq(~held | freed)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 held.eq(1),

@@ -31,7 +31,8 @@ class Requantiser(wiring.Component):
         One value per cycle, or in ``output_cycles``. While ``o`` is stalled nothing moves. Nothing
         is accepted in the cycle after ``start``.
     Combinational paths
-        ``o.ready`` to ``i.ready``. ``o`` is driven from registers alone.
+        ``o.ready`` to ``i.ready``, with ``output_cycles`` 4 none. ``o`` is driven from registers
+        alone.
     Reset
         As ``start``, and the constants stay.
 
@@ -93,10 +94,17 @@ class Requantiser(wiring.Component):
         write, read = memory.write_port(), memory.read_port()
         m.submodules.scaler = scaler = make_scaler(config, sum_bits, config.scale_bits)
 
-        # The two stages before the scaler move with it.
+        # The two stages before the scaler move with it; the first takes a sum when it has none if
+        # there is time for that.
         moves = Signal()
         begun = Signal()
-        m.d.comb += [moves.eq(scaler.i.ready), self.i.ready.eq(moves & begun & ~self.start)]
+        takes = Signal()
+        valid_1 = Signal()
+        m.d.comb += [
+            moves.eq(scaler.i.ready),
+            takes.eq(moves if config.output_cycles == 1 else ~valid_1),
+            self.i.ready.eq(takes & begun & ~self.start),
+        ]
 
         # Channel and position of the sum at the input: how many follow, of its position and row.
         channels_left = Signal(config.column_bits)
@@ -123,13 +131,12 @@ class Requantiser(wiring.Component):
             m.d.sync += [channels_left.eq(channels_left - 1), channel.eq(channel + 1)]
 
         # Stage 1: the sum, and its constants out of the memory.
-        valid_1 = Signal()
         last_1 = Signal(reset_less=True)
         sum_1 = Signal(signed(config.accumulator_bits), reset_less=True)
         m.d.comb += [
             write.en.eq(self.constant.valid),
             write.addr.eq(self.constant.address),
-            read.en.eq(moves),
+            read.en.eq(takes),
             read.addr.eq(channel),
         ]
         m.d.comb += [
@@ -142,14 +149,19 @@ class Requantiser(wiring.Component):
         m.d.comb += [scaler.i.valid.eq(valid_2), scaler.i.payload.eq(factor_2)]
         with m.If(moves):
             m.d.sync += [
-                valid_1.eq(self.i.valid & begun),
-                last_1.eq(final_channel & final_position),
-                sum_1.eq(self.i.payload),
+                valid_1.eq(0),
                 valid_2.eq(valid_1),
                 factor_2.value.eq(sum_1 + read.data.bias),
                 factor_2.scale.eq(read.data.scale),
                 factor_2.shift.eq(read.data.shift),
                 factor_2.last.eq(last_1),
+            ]
+
+        with m.If(takes):
+            m.d.sync += [
+                valid_1.eq(self.i.valid & begun),
+                last_1.eq(final_channel & final_position),
+                sum_1.eq(self.i.payload),
             ]
 
         m.d.comb += [
