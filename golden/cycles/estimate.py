@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 from thresher.golden.compiler.mapping import assign_columns
 from thresher.golden.config import Config, Skip
-from thresher.golden.cycles.loads import LoadCycles, element_cycles, load_cycles
+from thresher.golden.cycles.loads import (
+    LoadCycles,
+    Stream,
+    element_cycles,
+    load_cycles,
+    random_stream,
+)
 from thresher.golden.cycles.runs import (
     LaneInput,
     RunCycles,
@@ -191,15 +197,8 @@ class _Layer:
         columns = [column[first : first + self.sizes[number]] for column in self.columns]
         channels = max(column.size for column in columns)
         run = self._run(channels)
-        taps, cycles, words, most = self._weights(columns, channels, run)
-        load = load_cycles(
-            cycles,
-            [column.size for column in columns],
-            words,
-            2**INDEX_BITS,
-            config,
-            latency=self.latency,
-        )
+        taps, streams, most = self._weights(columns, channels, run)
+        load = load_cycles(streams, config, latency=self.latency)
         lanes = []
         shared = None
         for lane, segments in zip(self.lanes, self.segments, strict=True):
@@ -264,8 +263,8 @@ class _Layer:
 
     def _weights(
         self, columns: list[Int64Array], channels: int, run: dict[str, int]
-    ) -> tuple[Taps, list[list[int]], int, int]:
-        """Taps of the elements, cycles of their loads, words of the streams, fullest element."""
+    ) -> tuple[Taps, list[Stream], int]:
+        """Taps of the elements, their streams, fullest element."""
         shape, config, rng = self.shape, self.config, self.rng
         size, s, phase = config.lanes, shape.stride, self.phase
         at = np.arange(shape.kernel)
@@ -274,12 +273,11 @@ class _Layer:
         shift = group // phase * run["row_size"] + group % phase * channels
         low = ((np.arange(channels) - shift[:, None]) & 3).astype(np.uint8)
         elements: list[list[tuple[Int64Array, npt.NDArray[np.uint8]]]] = [[] for _ in range(size)]
-        cycles: list[list[int]] = []
-        bits = most = 0
+        streams = []
+        most = 0
         for column in columns:
-            cycles.append([])
-            bits += column.size * (config.accumulator_bits + config.scale_bits + 6)
-            bits += 4 * config.run_symbols + 2**INDEX_BITS * (4 + config.weight_code_bits)
+            cycles = []
+            bits = 0
             for row, lane in enumerate(self.lanes):
                 taps = np.zeros((lane.size, self.channel_groups, channels), bool)
                 shown = (lane.size, shape.kernel**2, column.size)
@@ -300,10 +298,11 @@ class _Layer:
                 elements[row].append((counts, offsets.astype(np.uint8)))
                 most = max(most, flat.size)
                 escape = config.run_symbols - 1
-                cycles[-1].append(element_cycles(flat, groups, channels, config))
+                cycles.append(element_cycles(flat, groups, channels, config))
                 bits += 36 + _pair_bits(flat, escape)
+            streams.append(random_stream(cycles, bits, column.size, 2**INDEX_BITS, config))
         held = Taps.of_elements([one for row in elements for one in row])
-        return held, cycles, bits // config.port_bits, most
+        return held, streams, most
 
 
 def _pair_bits(positions: Int64Array, escape: int) -> int:

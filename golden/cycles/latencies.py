@@ -35,16 +35,23 @@ FINISHED = 1  # RowWriter's `busy` falls in the cycle after its last write, and 
 # hw.weights and hw.memory
 FIRST_REQUEST = 2  # StreamFetcher: from `start` to the first request on offer
 READ_AHEAD = 8  # StreamFetcher: words
+TAKEN = 2  # StreamFetcher: a word is taken, the request for its place can be on offer
 TO_PORT = 1  # Arbiter: a request was accepted, it is at the port
 TO_WORD = 2  # StreamFetcher's FIFO: a response to the word on offer
-TO_WINDOW = 2  # BitReader: a word to its bits in the window
-CONSTANTS = 3  # fields of a channel: bias, scale, shift
-ELEMENT = 3  # states between elements: GROUPS, PAIRS, BUILD
+CHUNK = 32  # BitReader: bits
+HELD = 3  # BitReader: chunks
+BUILD = 1  # a state between elements
 PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4, and `empty` after it
+INDEX_TABLE = -1  # HuffmanTable: cycles after GROUPS and PAIRS, less the longest code
 # Likewise of a compact loader (`pair_cycles` 6).
-CHUNK = 16  # ChunkReader: bits, after which a cycle passes
-STEP = 2  # CompactWriter: a pair to be accepted and to be put
-PASSES = 36  # CodeTables: over the lengths, without those that take a cycle a symbol
+COMPACT_CHUNK = 16  # ChunkReader: bits, after which a cycle passes
+ZERO, LIMITS = 16, 19  # CodeTables: passes over the lengths before and after they are read
+CODE = 3  # CompactDecoder: cycles of a code
+STEADY = 2  # of them, after the window was looked at
+ESCAPED = 2  # an escape's end to the end of the next code
+OFFERED, OFFERED_ESCAPE = 2, 1  # the end of a pair to it on offer
+PUT = 2  # CompactWriter: a pair to be accepted and to be put
+FINISH = 2  # the end of the last pair to the pointers after it
 
 # hw.control
 FIRST_WORD = 6  # StreamFetcher, Arbiter: from `start` to the first descriptor, less the memory's

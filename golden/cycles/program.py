@@ -22,7 +22,8 @@ from thresher.golden.compiler.predict import stored_values
 from thresher.golden.compiler.program import Program
 from thresher.golden.config import Config
 from thresher.golden.cycles.ahead import sequence_ahead
-from thresher.golden.cycles.loads import LoadCycles, load_cycles
+from thresher.golden.cycles.latencies import CHUNK, COMPACT_CHUNK
+from thresher.golden.cycles.loads import LoadCycles, Stream, load_cycles, stream_fields
 from thresher.golden.cycles.runs import LaneInput, RunCycles, Taps, Traffic, kernel, predict_run
 from thresher.golden.cycles.sequence import LoadStep, ProgramCycles, RunStep
 from thresher.golden.descriptors import (
@@ -97,66 +98,59 @@ class _Loaders:
     ) -> tuple[Taps, LoadCycles]:
         """Return what the elements hold, and how long that takes."""
         config = self._config
-        size = config.lanes
-        whole = kernel().WINDOW
-        streams, starts, new = [], [], []
-        for number, lane in enumerate(lanes):
-            first = lane["address"] * self._word
-            streams.append(self._image[first : first + lane["words"] * self._word + whole])
-            reader = BitReader(streams[-1].tobytes())
-            new.append(self._read_tables(reader, number, lane["channels"]))
-            starts.append(reader.position)
+        chunk = CHUNK if config.pair_cycles == 1 else COMPACT_CHUNK
         geometry = (
             config.run_symbols - 1, max(1, load["channels"]), load["kernel_height"],
-            load["kernel_width"], load["row_size"], config.pair_cycles,
+            load["kernel_width"], load["row_size"], chunk,
         )  # fmt: skip
-        pointers = np.zeros((size, config.group_depth + 1, size), np.int32)
-        low = np.empty(8 * sum(stream.size for stream in streams), np.uint8)
-        costs = np.zeros((size, size), np.int64)
-        bits = np.zeros((size, size), np.int64)
+        words = sum(lane["words"] for lane in lanes)
+        pointers = np.zeros((config.lanes, config.group_depth + 1, config.lanes), np.int32)
+        low = np.empty(8 * words * self._word, np.uint8)
         at = groups = 0
-        for number, stream in enumerate(streams):
+        streams = []
+        for number, lane in enumerate(lanes):
+            first, size = lane["address"] * self._word, lane["words"] * self._word
+            data = self._image[first : first + size + kernel().WINDOW]
+            bits, cycles = self._read_tables(data.tobytes(), number, lane["channels"])
             tables = self._tables[number]
             if tables is None:
-                raise CodeError("no tables for the weights", starts[number], ErrorCode.CODE_UNUSED)
-            taps, most = kernel().read_rows(
-                stream, starts[number], *tables, geometry, at, pointers[:, :, number],
-                low[at:], costs[number], bits[number],
-            )  # fmt: skip
+                raise CodeError("no tables for the weights", int(bits.sum()), ErrorCode.CODE_UNUSED)
+            needs = np.zeros(8 * size // chunk, np.int64)
+            taps, most, end, known = kernel().read_stream(
+                data, bits, cycles, *tables, geometry, at, pointers[:, :, number], low[at:], needs
+            )
             if taps < 0:
-                raise CodeError("weights are cut off", starts[number], ErrorCode.STREAM_SHORT)
+                raise CodeError("weights are cut off", int(bits.sum()), ErrorCode.STREAM_SHORT)
             at, groups = at + taps, max(groups, most)
-        predicted = load_cycles(
-            costs.tolist(),
-            [lane["channels"] for lane in lanes],
-            sum(lane["words"] for lane in lanes),
-            new[0],
-            config,
-            latency=latency,
-        )
-        return Taps(np.ascontiguousarray(pointers[:, : groups + 1]), low[:at].copy()), predicted
+            streams.append(Stream(end, needs[:known]))
+        taken = Taps(np.ascontiguousarray(pointers[:, : groups + 1]), low[:at].copy())
+        return taken, load_cycles(streams, config, latency=latency)
 
-    def _read_tables(self, reader: BitReader, column: int, channels: int) -> int | None:
-        """Go up to a stream's first row; return the entries of its codebook, None if it has none.
+    def _read_tables(
+        self, data: bytes, column: int, channels: int
+    ) -> tuple[Int64Array, Int64Array]:
+        """Go up to a stream's first row and return its fields, see :func:`stream_fields`.
 
         Tables that come with it stay.
         """
         config = self._config
-        reader.position = channels * (config.accumulator_bits + config.scale_bits + SHIFT_BITS)
-        if reader.read(1):
+        constant = config.accumulator_bits + config.scale_bits + SHIFT_BITS
+        reader = BitReader(data, channels * constant)
+        lookup = bool(reader.read(1))
+        if lookup:
             reader.position += config.activation_bits << config.activation_bits
-        if not reader.read(1):
-            return None
-        runs = DecodeTable(reader.read_many(config.run_symbols, LENGTH_BITS))
-        symbols = reader.read(SYMBOLS_BITS)
-        indices = DecodeTable(reader.read_many(symbols, LENGTH_BITS))
-        codebook = reader.read_many(symbols, config.weight_code_bits)
-        self._tables[column] = _Tables(
-            (runs.symbol, runs.length, runs.width),
-            (indices.symbol, indices.length, indices.width),
-            np.asarray(codebook == 0, np.uint8),
-        )
-        return symbols
+        symbols = None
+        if reader.read(1):
+            runs = DecodeTable(reader.read_many(config.run_symbols, LENGTH_BITS))
+            symbols = reader.read(SYMBOLS_BITS)
+            indices = DecodeTable(reader.read_many(symbols, LENGTH_BITS))
+            codebook = reader.read_many(symbols, config.weight_code_bits)
+            self._tables[column] = _Tables(
+                (runs.symbol, runs.length, runs.width),
+                (indices.symbol, indices.length, indices.width),
+                np.asarray(codebook == 0, np.uint8),
+            )
+        return stream_fields(channels, lookup, symbols, config)
 
 
 class _Values:

@@ -43,7 +43,10 @@ __all__ = ["LaneInput", "RunCycles", "Taps", "Traffic", "kernel", "predict_run"]
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 ByteArray = npt.NDArray[np.uint8]
-JITTED = ["columns", "compiled", "kernel", "lanes", "latencies", "port", "script", "state", "taps"]
+JITTED = [
+    *("columns", "compiled", "fetch", "kernel", "lanes", "latencies", "port", "script", "state"),
+    "streams",
+]
 """Modules that the machine code depends on."""
 Traffic = Sequence[tuple[int, int, int]]
 """Spans of time in which loads take words through the port: begin, end, words."""
