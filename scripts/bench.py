@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -15,6 +15,9 @@ from thresher.scripts.options import (
     progress_bar,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from thresher.sim.bench import Row
 
 __all__ = ["bench"]
 
@@ -31,6 +34,9 @@ def bench(
     json: JsonFile = None,
 ) -> int:
     """Run layers and networks of published cycle counts in RTL, in all modes of skipping.
+
+    The column ``model`` is what `thresher estimate` says, with its error: of the mode both, or of
+    the last one. It needs the extra ``model``.
 
     Parameters
     ----------
@@ -88,6 +94,7 @@ def bench(
             (
                 row.name,
                 *(f"{row.cycles[mode]:,}" for mode in chosen),
+                _model(row, chosen),
                 f"{row.bound:,}",
                 f"{row.bound / min(row.cycles.values()):.2f}",
                 ", ".join(f"{name} {ratio:.2f}x" for name, ratio in row.ratios.items()) or "-",
@@ -96,12 +103,27 @@ def bench(
             if row.group == group
         ]
         if table:
-            header = ["workload", *chosen, "bound", "bound/ours", "others, at equal multipliers"]
+            header = [
+                "workload",
+                *chosen,
+                "model",
+                "bound",
+                "bound/ours",
+                "others, at equal multipliers",
+            ]
             print_table(f"\n{group}, {lanes} x {lanes} multipliers, cycles", header, table)
     print(
         f"\n{len(rows)} workloads in {len(chosen)} modes; every value and counter equals golden's"
     )
     return 0
+
+
+def _model(row: Row, modes: list[str]) -> str:
+    """Return the model's cycles of the mode ``both``, or the last one, and its error."""
+    mode = "both" if "both" in modes else modes[-1]
+    if mode not in row.model:
+        return "-"
+    return f"{row.model[mode]:,} {row.model_errors[mode]:+.1f} %"
 
 
 def _densities(text: str) -> list[tuple[float, float]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import Program, compile_network
 from thresher.golden.config import Config, Skip
+from thresher.golden.cycles.program import predict_cycles
 from thresher.golden.densities import with_densities
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork
@@ -89,6 +91,8 @@ class Row:
     ----------
     cycles
         By mode.
+    model
+        What the cycle model predicts, by mode; empty if numba is missing.
     bound
         Cycles of the mode ``both`` that this mapping cannot beat: of each pass, the greatest of
         multiplications a multiplier, tokens a lane (one that several lanes read counts in each) and
@@ -104,6 +108,7 @@ class Row:
     name: str
     multipliers: int
     cycles: dict[str, int]
+    model: dict[str, int]
     bound: int
     efficiency: float
     stalls: dict[str, int]
@@ -116,9 +121,17 @@ class Row:
         ours = min(self.cycles.values()) * self.multipliers
         return {name: cycles * count / ours for name, (cycles, count) in self.published.items()}
 
+    @property
+    def model_errors(self) -> dict[str, float]:
+        """By how many per cent the model's cycles are more than those of RTL, by mode."""
+        return {
+            mode: round(100 * (predicted / self.cycles[mode] - 1), 2)
+            for mode, predicted in self.model.items()
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything that JSON holds."""
-        return {**asdict(self), "ratios": self.ratios}
+        return {**asdict(self), "ratios": self.ratios, "model_errors": self.model_errors}
 
 
 def _layer(
@@ -292,6 +305,7 @@ def measure(case: Case, modes: Sequence[Skip]) -> Row:
     if case.knows_operands:
         network = with_densities(network, inputs, exact=True)
     cycles: dict[str, int] = {}
+    model: dict[str, int] = {}
     kept: FinishedRun | None = None
     for mode in modes:
         program = compile_network(network, case.config, inputs, mode, streamed=not case.resident)
@@ -301,6 +315,9 @@ def measure(case: Case, modes: Sequence[Skip]) -> Row:
             raise ThresherError(f"{case.name}, mode {mode}: {difference}")
         waited = sum(counters["load_wait"] for counters in finished.counters)
         cycles[str(mode)] = finished.result.cycles - (waited if case.resident else 0)
+        predicted = _predict(program, case)
+        if predicted is not None:
+            model[str(mode)] = predicted
         if mode is Skip.BOTH or kept is None:
             kept = finished
     assert kept is not None, "there is a mode"
@@ -311,12 +328,21 @@ def measure(case: Case, modes: Sequence[Skip]) -> Row:
         name=case.name,
         multipliers=case.config.multipliers,
         cycles=cycles,
+        model=model,
         bound=_bound(program, counted, case),
         efficiency=round(macs / case.config.multipliers / cycles[str(program.skip)], 4),
         stalls={cause: sum(counters[cause] for counters in counted) for cause in STALLS},
         published=dict(case.published),
         sim_cycles_per_second=round(kept.result.sim_cycles_per_second),
     )
+
+
+def _predict(program: Program, case: Case) -> int | None:
+    """Return the cycles that the model predicts, None without the extra ``model``."""
+    if find_spec("numba") is None:
+        return None
+    predicted = predict_cycles(program, latency=case.latency)
+    return predicted.cycles - (sum(predicted.load_wait) if case.resident else 0)
 
 
 def _bound(program: Program, counted: Sequence[Mapping[str, int]], case: Case) -> int:

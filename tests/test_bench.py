@@ -74,6 +74,9 @@ def test_a_case_is_measured_and_compared() -> None:
     assert row.bound <= row.cycles["both"] < row.cycles["none"]
     assert row.ratios["other"] == 4000 * 8 / (row.cycles["both"] * 4)
     assert 0.5 < row.efficiency < 1
+    for mode, cycles in row.cycles.items():
+        assert row.model[mode] == pytest.approx(cycles, rel=0.02)
+        assert abs(row.as_dict()["model_errors"][mode]) < 2
 
 
 @pytest.mark.parametrize(

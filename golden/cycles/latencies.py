@@ -54,6 +54,6 @@ PUT = 2  # CompactWriter: a pair to be accepted and to be put
 FINISH = 2  # the end of the last pair to the pointers after it
 
 # hw.control
-FIRST_WORD = 6  # StreamFetcher, Arbiter: from `start` to the first descriptor, less the memory's
+FIRST_ASK = 3  # StreamFetcher: from the machine's `start` to the first request for the program
 START = 1  # Sequencer: from a run's dispatch to its start
 DONE = 2  # END: `drained` to `done`

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from thresher.golden.config import Config
-from thresher.golden.cycles.latencies import DONE, FIRST_WORD, READ_AHEAD, START
+from thresher.golden.cycles.latencies import (
+    DONE,
+    FIRST_ASK,
+    READ_AHEAD,
+    START,
+    TAKEN,
+    TO_PORT,
+    TO_WORD,
+)
 from thresher.golden.cycles.loads import LoadCycles
 from thresher.golden.cycles.runs import RunCycles, Traffic
 from thresher.golden.descriptors import counter_words
@@ -58,16 +67,45 @@ class ProgramCycles:
     load_wait: list[int]
 
 
-def _record_cycles(words: int, since_load: int, load: LoadCycles, config: Config) -> int:
-    """Return the cycles for which a RUN's words are read.
+class _Program:
+    """The program's words: read eight ahead, in turn with a load's first words."""
 
-    They are a word a cycle, being read ahead, unless a load has just started: while its first
-    words are read at once, a word of the program comes in its turn among those of the columns.
-    """
-    per_word = config.port_bits // 64
-    late = -(-words // per_word) - READ_AHEAD
-    in_turn = min(late * (config.lanes + 1), load.burst - since_load)
-    return max(words, in_turn + words % per_word)
+    def __init__(self, config: Config, latency: int) -> None:
+        self._per_word = config.port_bits // 64
+        self._lanes = config.lanes
+        self._way = TO_PORT + latency + TO_WORD
+        self._at = 0  # descriptor words taken
+        self._here = 0  # when the memory word in hand came
+        self._asks = FIRST_ASK  # when the next one can be asked for
+        self._left: list[int] = []  # when each memory word had been taken
+        self._busy = (0, 0)  # when a load takes every word
+
+    def begin_load(self, start: int, load: LoadCycles) -> None:
+        """Let a load take the port, each column in its turn, and the program in its own."""
+        self._busy = (start, start + load.burst)
+
+    def copy(self) -> _Program:
+        """Return the same, to go on from here more than once."""
+        other = copy(self)
+        other._left = self._left[-READ_AHEAD:]
+        return other
+
+    def read(self, words: int, begin: int) -> int:
+        """Take words from cycle ``begin`` on, one a cycle; return the cycle after the last."""
+        now = begin
+        for _ in range(words):
+            if self._at % self._per_word == 0:
+                if len(self._left) >= READ_AHEAD:
+                    self._asks = max(self._asks, self._left[-READ_AHEAD] + TAKEN)
+                first, end = self._busy
+                served = self._asks + (self._lanes if first <= self._asks < end else 0)
+                self._asks = served + 1
+                self._here = served + self._way
+            now = max(now, self._here) + 1
+            self._at += 1
+            if self._at % self._per_word == 0:
+                self._left.append(now - 1)
+        return now
 
 
 def sequence(
@@ -91,8 +129,9 @@ def sequence(
     >>> sequence(steps, Config(lanes=1)).cycles
     424
     """
-    now = run_free = FIRST_WORD + latency
-    loads_free = dispatch = 0
+    program = _Program(config, latency)
+    now = loads_free = dispatch = 0
+    run_free = FIRST_ASK + TO_PORT + latency + TO_WORD
     started: list[tuple[int, LoadCycles]] = []
     load_ends: list[int] = []
     run_ends: list[int] = []
@@ -101,18 +140,15 @@ def sequence(
     for number, step in enumerate(steps):
         if isinstance(step, LoadStep):
             begin = max(now, loads_free, run_ends[step.needs - 1] if step.needs else 0)
-            now = begin + step.words
+            now = program.read(step.words, begin)
+            program.begin_load(now, step.load)
             started.append((now, step.load))
             loads_free = now + step.load.cycles + 1
             load_ends.append(loads_free)
             continue
         # Its record is read when the run before it has left its place.
         begin = max(now, dispatch + START)
-        record = step.words
-        if started:
-            since, load = started[-1]
-            record = _record_cycles(step.words, begin - since, load, config)
-        now = max(begin + record, run_free + step.held if step.held else 0)
+        now = max(program.read(step.words, begin), run_free + step.held if step.held else 0)
         loaded = load_ends[step.needs - 1] if step.needs else 0
         dispatch = max(now, run_free, loaded)
         idle = dispatch if loaded >= now else max(loaded, begin)
@@ -121,15 +157,16 @@ def sequence(
         # Loads under way, and those that start while this runs.
         start = dispatch + START
         traffic = started[-1][1].traffic(started[-1][0] - start) if started else []
-        begin, free, runs = now, loads_free, 0
+        begin, free, runs, ahead = now, loads_free, 0, program.copy()
         for after in steps[number + 1 :]:
             if isinstance(after, RunStep):
                 runs += 1
-                begin = max(begin, start) + after.words
+                begin = ahead.read(after.words, max(begin, start))
                 continue
             if runs > 1 or after.needs > len(run_ends):
                 break
-            begin = max(begin, free) + after.words
+            begin = ahead.read(after.words, max(begin, free))
+            ahead.begin_load(begin, after.load)
             traffic += after.load.traffic(begin - start)
             free = begin + after.load.cycles + 1
         result = step.predict(START, [span for span in traffic if span[1] > 0])
