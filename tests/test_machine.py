@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from test_golden_compiler import linear_network
+from tflite_models import Model
 
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
@@ -22,6 +23,7 @@ from thresher.golden.errors import ThresherError
 from thresher.golden.network import AveragePool, CompressedNetwork, Concat, Convolution, MaxPool
 from thresher.golden.pooling import divisors
 from thresher.golden.random_network import random_graph, random_inputs, random_network
+from thresher.golden.read import read_model
 from thresher.sim.builds import SHARING, verilator_program, verilator_root
 from thresher.sim.compare import compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import machine_verilog, run_machine
@@ -68,6 +70,7 @@ SLOW_COUNTS = {
     "16": 2,
 }
 SIZES_16 = {"layers": 2, "channels": 20, "size": 6}
+_SCALES = ((0.05, -20), (0.07, 11), (0.04, 0))
 LENETS = ("lenet-300-100", "lenet-5")
 
 
@@ -269,6 +272,27 @@ def test_means_of_windows_that_the_edges_cut_equal_golden(
     )
     config = replace(CONFIGS["2-exact"], pool_lacks=pool_lacks)
     check(network, random_inputs(rng, network, 2), config, Skip.BOTH, stall=60)
+
+
+def test_sums_with_constants_and_slopes_by_channel_equal_golden(tmp_path: Path) -> None:
+    model = Model(5)
+    shape = (1, 5, 6, 5)
+    x, y, z = (model.tensor(shape, "INT8", scale, zero) for scale, zero in _SCALES)
+    numbers = [
+        model.constant(model.rng.integers(-128, 128, (5,)), "INT8", scale=0.03, zero_point=7)
+        for _ in range(2)
+    ]
+    model.node("SUB", [numbers[0], x], [y])
+    model.node("PRELU", [y, numbers[1]], [z])
+    last = model.tensor(shape, "INT8", 0.06, 3)
+    model.node("SUB", [z, y], [last])
+    network = read_model(model.save(tmp_path / "model.tflite"))
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert (kinds.count("Add"), kinds.count("Convolution"), kinds.count("Lookup")) == (3, 2, 4)
+    inputs = random_inputs(np.random.default_rng(5), network, 2)
+    config = replace(CONFIGS["2-exact"], weight_bits=9)
+    for skip in (Skip.BOTH, Skip.NONE):
+        check(network, inputs, config, skip, keep_layers=True, stall=60)
 
 
 def test_means_that_the_table_of_scales_does_not_tell_apart_are_refused() -> None:

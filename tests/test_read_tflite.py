@@ -153,7 +153,8 @@ def test_fully_connected_equals_the_reference(
 
 
 @pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
-def test_additions_equal_the_reference(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize("op", ["ADD", "SUB"])
+def test_sums_of_maps_equal_the_reference(tmp_path: Path, dtype: str, op: str) -> None:
     for seed in range(8):
         model = Model(seed)
         shape = (1, 4, 4, 5)
@@ -163,8 +164,32 @@ def test_additions_equal_the_reference(tmp_path: Path, dtype: str) -> None:
             model.tensors[other]["scales"] = model.tensors[source]["scales"]
         target = activations(model, shape, dtype, scale=0.15)
         model.node("QUANTIZE", [source], [other])
-        model.node("ADD", [source, other], [target], FusedActivationFunction=seed % 4)
+        operands = [source, other] if seed < 5 else [other, source]
+        model.node(op, operands, [target], FusedActivationFunction=seed % 4)
         equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored_inputs(model))
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+@pytest.mark.parametrize("op", ["ADD", "SUB"])
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (1, 1, 1, 5)])
+def test_sums_with_constants_equal_the_reference(
+    tmp_path: Path, dtype: str, op: str, shape: tuple[int, ...]
+) -> None:
+    for seed in range(16):
+        model = Model(seed)
+        source = activations(model, (1, 16, 16, 5), dtype)
+        low = LOWEST[dtype]
+        more: dict[str, Any] = {"scale": (0.004, 0.2)[seed % 2], "zero_point": low + 100 + seed}
+        constant = model.constant(model.rng.integers(low, low + 256, shape), dtype, **more)
+        target = activations(model, (1, 16, 16, 5), dtype, scale=(0.05, 0.2)[seed // 2 % 2])
+        operands = [source, constant] if seed % 3 else [constant, source]
+        model.node(op, operands, [target], FusedActivationFunction=seed % 4)
+        stored = stored_inputs(model)
+        every = np.arange(256).reshape(16, 16, 1) + low
+        stored[-1] = np.broadcast_to(every, stored[-1].shape).astype(stored.dtype)
+        network = equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored)
+        kinds = [type(layer).__name__ for layer in network.layers]
+        assert kinds == ["Lookup"] if np.prod(shape) == 1 else kinds[-2:] == ["Convolution", "Add"]
 
 
 @pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
@@ -345,6 +370,26 @@ def test_prelu_of_one_slope_equals_the_reference(tmp_path: Path, dtype: str) -> 
         values = np.arange(256).reshape(1, 16, 16, 1) + low
         path = model.save(tmp_path / f"{seed}.tflite")
         equals_reference(path, values.astype(dtype.lower()))
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+@pytest.mark.parametrize("signs", [0, 1])
+def test_prelu_of_slopes_by_channel_equals_the_reference(
+    tmp_path: Path, dtype: str, signs: int
+) -> None:
+    for seed in range(8):
+        model = Model(seed)
+        source = activations(model, (1, 16, 16, 6), dtype)
+        low = LOWEST[dtype]
+        zero = low + (100 if signs else 0)
+        slopes = model.rng.integers(low, low + 256, (1, 1, 6))
+        slope = model.constant(slopes, dtype, scale=0.007, zero_point=zero)
+        target = activations(model, (1, 16, 16, 6), dtype)
+        model.node("PRELU", [source, slope], [target])
+        every = np.arange(256).reshape(16, 16, 1) + low
+        stored = np.broadcast_to(every, (1, 16, 16, 6)).astype(dtype.lower())
+        network = equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored)
+        assert len(network.layers) == 3 + signs
 
 
 @pytest.mark.parametrize("from_type", ["INT8", "UINT8"])
@@ -680,7 +725,8 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     source = model.nodes[0]["outputs"][0]
     shape = model.tensors[source]["shape"]
     middle = activations(model, shape)
-    model.node("SUB", [source, model.constant(3, "INT8", scale=0.1)], [middle])
+    rows = model.constant(np.arange(shape[1])[:, None, None], "INT8", scale=0.1)
+    model.node("SUB", [source, rows], [middle])
     wrong = activations(model, (1, 4, 4, shape[3]))
     pool = {"Padding": SAME, "StrideH": 1, "StrideW": 1, "FilterHeight": 9, "FilterWidth": 3}
     model.node("AVERAGE_POOL_2D", [middle], [wrong], **pool)
@@ -770,13 +816,13 @@ def test_an_end_without_a_way_from_the_input_is_told(tmp_path: Path) -> None:
     assert found == ["no node makes its output 't2'; convert it again"]
 
 
-def test_a_constant_operand_is_told(tmp_path: Path) -> None:
+def test_a_constant_of_each_place_is_told(tmp_path: Path) -> None:
     model = Model()
     source = activations(model, (1, 2, 2, 1))
-    constant = model.constant(np.ones((1, 2, 2, 1)), "INT8", scale=0.1, zero_point=0)
+    constant = model.constant(np.arange(4).reshape(1, 2, 2, 1), "INT8", scale=0.1, zero_point=0)
     model.node("ADD", [source, constant], [activations(model, (1, 2, 2, 1))])
     (line,) = problems_of(model, tmp_path / "m.tflite")
-    assert "its input 't1' is a constant" in line
+    assert "its constant 't1' has shape (1, 2, 2, 1) beside (1, 2, 2, 1); use one number" in line
 
 
 def test_softmax_in_the_middle_is_told(tmp_path: Path) -> None:

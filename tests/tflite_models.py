@@ -36,6 +36,7 @@ OPTIONS = {
     "SOFTMAX": "SoftmaxOptions",
     "SPLIT": "SplitOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
+    "SUB": "SubOptions",
 }
 VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4} | dict.fromkeys(
     ("ELU", "HARD_SWISH", "PRELU", "RELU_N1_TO_1", "RESHAPE", "SHAPE", "SPACE_TO_BATCH_ND"), 1

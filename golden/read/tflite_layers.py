@@ -13,10 +13,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.descriptors import Rounding
 from thresher.golden.network import (
-    Add,
     AveragePool,
     Concat,
     MaxPool,
@@ -27,9 +25,7 @@ from thresher.golden.read.tflite_arithmetic import (
     FUNCTIONS,
     LIMITS,
     mean_multiplier,
-    quantize_multiplier,
     reciprocals,
-    rescaled,
     table,
 )
 from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
@@ -48,6 +44,7 @@ from thresher.golden.read.tflite_nodes import (
     with_padding,
 )
 from thresher.golden.read.tflite_products import read_mul
+from thresher.golden.read.tflite_sums import read_prelu, read_sum
 from thresher.golden.read.tflite_views import (
     read_pad,
     read_reshape,
@@ -65,46 +62,6 @@ from thresher.golden.read.tflite_weights import (
 __all__ = ["BUILDERS"]
 
 Int64Array = npt.NDArray[np.int64]
-
-
-def _add(builder: Builder, node: Node) -> None:
-    first, second = (builder.activation(number) for number in inputs_of(node, 2))
-    target = builder.activation(node.outputs[0])
-    for source in (first, second):
-        if builder.tensor(source.number).data is not None:
-            raise NodeError(
-                f"its input {source.name!r} is a constant", "fold it into the bias before it"
-            )
-    if first.shape != second.shape:
-        raise NodeError(
-            f"its inputs have shapes {first.shape} and {second.shape}", "give both one shape"
-        )
-    if first.scale < second.scale:
-        first, second = second, first
-    one, other = builder.view(first.number), builder.view(second.number)
-    if not (one.shape == other.shape and np.array_equal(one.places, other.places)):
-        one, other = (builder.contiguous(view, f"add{node.number}") for view in (one, other))
-        if one.shape != other.shape or not np.array_equal(one.places, other.places):
-            raise NodeError("its inputs are maps in different orders", "give both one order")
-    twice = 2.0 * float(first.scale)
-    total = twice / (float(1 << ADD_HEADROOM) * float(target.scale))
-    if total >= 1:
-        raise NodeError("its output's scale is less than 2^-19 of its inputs'", "quantise it again")
-    operand_scale, operand_shift = quantize_multiplier(float(second.scale) / twice)
-    scale, shift = quantize_multiplier(total)
-    layer = Add(
-        name=builder.name(f"add{node.number}"),
-        inputs=(one.layer, other.layer),
-        operand_scale=operand_scale,
-        operand_shift=operand_shift,
-        scale=scale,
-        shift=shift,
-        rounding=Rounding.DOUBLE,
-        clip=limits_of(node, target),
-    )
-    in_order = builder.is_in_order(one)
-    made = builder.add(layer, target if in_order else None)
-    builder.views[target.number] = replace(made, places=one.places.reshape(target.shape[1:]))
 
 
 def _concatenation(builder: Builder, node: Node) -> None:
@@ -279,33 +236,6 @@ def _gelu(builder: Builder, node: Node) -> None:
     _function_of_one(builder, replace(node, op="GELU by tanh") if by_tanh else node)
 
 
-def _prelu(builder: Builder, node: Node) -> None:
-    source = builder.activation(inputs_of(node, 2)[0])
-    target = builder.activation(node.outputs[0])
-    slope = builder.tensor(node.inputs[1])
-    data = builder.constant(slope.number, "slope")
-    if not source.dtype == slope.dtype == target.dtype:
-        raise NodeError(f"its input is {source.dtype} and its output {target.dtype}", INT8)
-    if slope.scales.size != 1 or not slope.scales[0] > 0:
-        raise NodeError(f"its slope {slope.name!r} has no scale, or several", INT8)
-    if np.unique(data).size != 1:
-        raise NodeError("its slopes differ", "use one slope, or RELU")
-    view = builder.view(source.number)
-    low, high = view.values
-    values = np.arange(low, high + 1)
-    below = rescaled(
-        values * (int(data.flat[0]) - slope.zero_point),
-        float(source.scale * slope.scale / target.scale),
-    )
-    above = rescaled(values, float(source.scale / target.scale))
-    made = np.where(values >= 0, above, below)
-    limits = stored_limits(target)
-    name = builder.name(f"prelu{node.number}")
-    result = builder.lookup(view, name, target, np.clip(made, *limits))
-    check_shape(result.places, target)
-    builder.views[target.number] = result
-
-
 def _table(node: Node, view: View, source: Tensor, target: Tensor) -> Int64Array:
     """Return a function's outputs for each value of a view, zero points removed."""
     low, high = view.values
@@ -366,7 +296,7 @@ def _check_end(builder: Builder, node: Node) -> None:
 
 
 BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
-    "ADD": _add,
+    "ADD": read_sum,
     "AVERAGE_POOL_2D": _pool,
     "CONCATENATION": _concatenation,
     "CONV_2D": read_convolution,
@@ -379,7 +309,7 @@ BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
     "MUL": read_mul,
     "PAD": read_pad,
     "PADV2": read_pad,
-    "PRELU": _prelu,
+    "PRELU": read_prelu,
     "QUANTIZE": _quantize,
     "REDUCE_MAX": _reduce_max,
     "RESHAPE": read_reshape,
@@ -390,6 +320,7 @@ BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
     "SPLIT_V": read_split,
     "SQUEEZE": read_reshape,
     "STRIDED_SLICE": read_strided_slice,
+    "SUB": read_sum,
     "TRANSPOSE": read_transpose,
     **dict.fromkeys(FUNCTIONS, _function_of_one),
     "GELU": _gelu,
