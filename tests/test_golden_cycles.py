@@ -154,6 +154,8 @@ def test_eight_lanes_take_as_many_cycles_as_in_rtl(name: str) -> None:
         ("three", {"accumulator_banks": 4}),
         ("depthwise", {"accumulator_banks": 4, "fifo_depth": 32}),
         ("three", {"output_cycles": 4}),
+        ("three", {"output_cycles": 4, "registered_links": 1}),
+        ("pointwise", {"output_cycles": 4, "registered_links": 1}),
         ("pointwise", {"port_bits": 128}),
     ],
 )

@@ -53,6 +53,16 @@ OFFERED, OFFERED_ESCAPE = 2, 1  # the end of a pair to it on offer
 PUT = 2  # CompactWriter: a pair to be accepted and to be put
 FINISH = 2  # the end of the last pair to the pointers after it
 
+# With `registered_links`, in addition.
+LINKED_READ = 4  # a request's link, its choice a cycle ahead, the response, the link to the decoder
+LINKED_TOKEN = 2  # the queues behind the decoder and before the array
+LINKED_OUTPUT = (
+    3  # before requantiser, pooler and encoder; one more before each of lookup and adder
+)
+LINKED_WRITE = 2  # a write's link, and its choice
+LINKED_START = 1  # what is told of a run or a load
+LINKED_END = 2  # what the sequencer knows of a run; of a load half of it
+
 # hw.control
 FIRST_ASK = 3  # StreamFetcher: from the machine's `start` to the first request for the program
 START = 1  # Sequencer: from a run's dispatch to its start

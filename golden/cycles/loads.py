@@ -16,6 +16,9 @@ from thresher.golden.cycles.latencies import (
     COMPACT_CHUNK,
     INDEX_TABLE,
     LIMITS,
+    LINKED_END,
+    LINKED_READ,
+    LINKED_START,
     PIPELINE,
     PUT,
     ZERO,
@@ -192,8 +195,9 @@ def load_cycles(streams: Sequence[Stream], config: Config, *, latency: int = 4) 
         np.array([stream.cycles for stream in streams]),
         config.port_bits,
         config.pair_cycles > 1,
-        latency,
+        latency + (LINKED_READ - 1) * config.registered_links,  # (its last link is a lane's)
     )
+    end += (LINKED_START + LINKED_END // 2) * config.registered_links
     gaps = np.flatnonzero(np.diff(grants) > 1)
     burst = int(gaps[0]) + 1 if gaps.size else grants.size
     spans = tuple(

@@ -20,6 +20,11 @@ from thresher.golden.cycles.latencies import (
     DIGIT,
     ENCODER,
     FINISHED,
+    LINKED_END,
+    LINKED_OUTPUT,
+    LINKED_READ,
+    LINKED_TOKEN,
+    LINKED_WRITE,
     LOOKUP,
     POOLER,
     REQUANTISER,
@@ -310,6 +315,10 @@ def predict_run(  # noqa: PLR0917
     through = SOUTH + REQUANTISER + LOOKUP * config.lookup + ENCODER
     through += SERIAL if config.output_cycles > 1 else 0
     through += POOLER if pooled else ADDER if run["add"] else 0
+    linked = config.registered_links
+    if linked:  # (in the array a link behind every second row)
+        through += (size - 1) // 2 + LINKED_OUTPUT + config.lookup + config.residual + LINKED_WRITE
+        through += LINKED_TOKEN + run["add"]
     written = np.zeros((size, rows), np.int64)
     for column, counts in enumerate(out_words):
         if counts.size:
@@ -334,7 +343,7 @@ def predict_run(  # noqa: PLR0917
         banks=config.accumulator_banks,
         kernel_width=run["kernel_width"],
         input_cycles=run["stride_x"] + max(run["pad_x"], run["pad_y"]) + 3,
-        latency=latency,
+        latency=latency + LINKED_READ * linked,
         output_cycles=_output_cycles(config),
         pool_y=pool[0],
         pool_x=pool[1],
@@ -349,7 +358,7 @@ def predict_run(  # noqa: PLR0917
     jitted.go_on(constants, state)
     elements_end = state.elements.reshape(-1, ELEMENT_SIZE).T
     walked = elements_end[WALKED]
-    finished = int(state.writers[:, W_LAST].max()) + FINISHED
+    finished = int(state.writers[:, W_LAST].max()) + FINISHED + LINKED_END * linked
     return RunCycles(
         cycles=record + finished + 1,
         start=record + int(elements_end[FIRST_WALK].max()),

@@ -10,6 +10,8 @@ from thresher.golden.config import Config
 from thresher.golden.cycles.latencies import (
     DONE,
     FIRST_ASK,
+    LINKED_READ,
+    LINKED_START,
     READ_AHEAD,
     START,
     TAKEN,
@@ -73,7 +75,7 @@ class _Program:
     def __init__(self, config: Config, latency: int) -> None:
         self._per_word = config.port_bits // 64
         self._lanes = config.lanes
-        self._way = TO_PORT + latency + TO_WORD
+        self._way = TO_PORT + latency + TO_WORD + LINKED_READ * config.registered_links
         self._at = 0  # descriptor words taken
         self._here = 0  # when the memory word in hand came
         self._asks = FIRST_ASK  # when the next one can be asked for
@@ -132,6 +134,7 @@ def sequence(
     program = _Program(config, latency)
     now = loads_free = dispatch = 0
     run_free = FIRST_ASK + TO_PORT + latency + TO_WORD
+    starts = START + LINKED_START * config.registered_links  # after its dispatch
     started: list[tuple[int, LoadCycles]] = []
     load_ends: list[int] = []
     run_ends: list[int] = []
@@ -155,7 +158,7 @@ def sequence(
         waits.append(max(0, idle - run_free))
 
         # Loads under way, and those that start while this runs.
-        start = dispatch + START
+        start = dispatch + starts
         traffic = started[-1][1].traffic(started[-1][0] - start) if started else []
         begin, free, runs, ahead = now, loads_free, 0, program.copy()
         for after in steps[number + 1 :]:
@@ -169,7 +172,7 @@ def sequence(
             ahead.begin_load(begin, after.load)
             traffic += after.load.traffic(begin - start)
             free = begin + after.load.cycles + 1
-        result = step.predict(START, [span for span in traffic if span[1] > 0])
+        result = step.predict(starts, [span for span in traffic if span[1] > 0])
         passes.append(result)
         run_free = dispatch + result.cycles
         run_ends.append(run_free)
