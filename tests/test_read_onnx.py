@@ -409,8 +409,58 @@ def test_constants_by_channel(tmp_path: Path) -> None:
     gains = model.constant(np.array([1.37, -0.51, 0.23, 0.0], np.float32).reshape(1, 4, 1, 1))
     offsets = model.constant(np.array([0.107, 0.21, -0.33, 0.5], np.float32).reshape(4, 1, 1))
     y = model.node("Add", model.node("Mul", y, gains), offsets)
-    network = check_read(tmp_path, model, model.quantise(y, 0.02), part=FLOAT_BIAS)
+    network = check_read(tmp_path, model, model.quantise(y, 0.02))
     assert [type(layer) for layer in network.layers] == [Convolution]
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "BatchNormalization"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_offsets_by_channel_take_the_weights_that_suit_them(
+    tmp_path: Path, op: str, *, reverse: bool
+) -> None:
+    model = Model(1, 50, 16, 16)
+    x = model.both("x", 0.02, 11)
+    numbers = model.rng.normal(size=(4, 50)).astype(np.float32)
+    if op == "BatchNormalization":
+        numbers[3] = np.abs(numbers[3]) + 0.2
+        y = model.node(op, x, *map(model.constant, numbers))
+    else:
+        constant = model.constant(numbers[0].reshape(1, 50, 1, 1))
+        y = model.node(op, *((constant, x) if reverse else (x, constant)))
+    check_read(tmp_path, model, model.quantise(y, 0.031, -3))
+
+
+@pytest.mark.parametrize("signs", [1, 2])
+@pytest.mark.parametrize("behind", ["input", "Conv", "Gemm"])
+def test_slopes_by_channel(tmp_path: Path, behind: str, signs: int) -> None:
+    model = Model(1, 6, 9, 8)
+    slopes = model.rng.uniform(0, 1, 6)
+    if signs == 2:
+        slopes[[1, 3]] *= -0.5
+        slopes[4] = 0
+    y, shape = model.both("x", 0.02, 11), (6, 1, 1)
+    if behind == "Conv":
+        y = model.node("Conv", y, model.weights(6, 6, 3, 3), model.bias(6, 0.02, by_channel=True))
+    elif behind == "Gemm":
+        y, shape = model.node("Flatten", y), (1, 6)
+        y = model.node("Gemm", y, model.weights(6, 432), transB=1)
+    y = model.node("PRelu", y, model.constant(slopes.astype(np.float32).reshape(shape)))
+    y = model.node("Clip", y, model.constant(np.float32(-0.9)), model.constant(np.float32(1.7)))
+    network = check_read(tmp_path, model, model.quantise(y, 0.023, 7), count=40)
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds.count("Add") == signs
+    assert kinds.count("Linear" if behind == "Gemm" else "Convolution") == signs + 1
+
+
+@pytest.mark.parametrize("slopes", [1, 5])
+def test_slopes_of_a_float_model(tmp_path: Path, slopes: int) -> None:
+    model = Model(1, 3, 9, 9)
+    y = with_floats(model, "Conv", "x", 5, 3, 3, 3)
+    numbers = model.rng.uniform(-0.3, 0.6, (slopes, 1, 1)).astype(np.float32)
+    y = model.node("PRelu", y, model.constant(numbers))
+    dense = check_dense(tmp_path, model, with_floats(model, "Conv", y, 4, 5, 3, 3), count=10)
+    kinds = [layer.kind for layer in dense.layers]
+    assert kinds == ["convolution", "unary", "convolution"] if slopes == 1 else "add" in kinds
 
 
 @pytest.mark.parametrize("quantised", [True, False])

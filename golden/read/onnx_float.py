@@ -31,6 +31,7 @@ from thresher.golden.read.onnx_operations import Operations
 from thresher.golden.read.onnx_values import (
     Array,
     Mean,
+    Parts,
     Pending,
     Real,
     Refusal,
@@ -143,6 +144,20 @@ class DenseLayers(Maps):
                         **(value.geometry or {}),
                     )
                 )
+            case Parts():
+                layers = [self._made(part) for part in value.parts]
+                total = layers[0]
+                for layer in layers[1:]:
+                    bounds = clip if layer == layers[-1] else UNBOUNDED
+                    total = self.add_dense(
+                        _dense(
+                            name=self.unique(value.name),
+                            kind="add",
+                            inputs=(total, layer),
+                            clip=bounds,
+                        )
+                    )
+                return total
             case Sum():
                 return self.add_dense(_dense(name=name, kind="add", inputs=value.layers, clip=clip))
             case Mean():
@@ -235,6 +250,7 @@ class FloatReader(Operations):
     """
 
     instead: ClassVar[Mapping[str, str]] = {}
+    in_floats: ClassVar[bool] = True
     layers: DenseLayers
 
     def __init__(self, graph: Graph, problems: Problems) -> None:

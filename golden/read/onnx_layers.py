@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.compress.quantise import quantise_factor, quantise_mean
 from thresher.golden.descriptors import Rounding
 from thresher.golden.network import (
@@ -29,6 +30,7 @@ from thresher.golden.read.onnx_values import (
     Int64Array,
     Joined,
     Mean,
+    Parts,
     Pending,
     Real,
     Refusal,
@@ -264,11 +266,14 @@ class Layers(Maps):
                 return self.add(self._mean(value, target, clip), target.zero_point)
             case Sum():
                 return self.add(self._sum(value, target, clip), target.zero_point)
+            case Parts():
+                return self._added(value, target, clip)
         raise TypeError(f"no layer for {type(value).__name__}")
 
     def _weighted(self, value: Weighted, target: Target, clip: Range) -> WeightedLayer:
-        factor = value.factor / target.scale
-        weights, factor, bias = _positive(value.weights, factor, value.offset / target.scale)
+        factor, offset = value.factor / target.scale, value.offset / target.scale
+        weights, factor = _finer(value, factor, offset)
+        weights, factor, bias = _positive(weights, factor, offset)
         indices, codebook = coded(weights)
         pairs = [_factor(float(number)) for number in factor]
         arguments: dict[str, Any] = {
@@ -309,6 +314,24 @@ class Layers(Maps):
         if clip[0] <= low and high <= clip[1]:
             return pool
         return replace(pool, clip=clip)
+
+    def _added(self, value: Parts, target: Target, clip: Range) -> str:
+        """Add the layers of the parts, and of their sums, which are exact."""
+        layers = [self._made(part, target) for part in value.parts]
+        total = layers[0]
+        for layer in layers[1:]:
+            whole = Add(
+                name=self.unique(value.name),
+                inputs=(total, layer),
+                operand_scale=1,
+                operand_shift=1,
+                scale=1,
+                shift=ADD_HEADROOM - 1,
+                rounding=_ROUNDING,
+                clip=clip if layer == layers[-1] else target.clip,
+            )
+            total = self.add(whole, target.zero_point)
+        return total
 
     def _sum(self, value: Sum, target: Target, clip: Range) -> Layer:
         first, second = (0, 1) if value.scales[0] >= value.scales[1] else (1, 0)
@@ -364,6 +387,27 @@ def _clip(value: Pending, target: Target) -> Range:
         for limit in (value.low, value.high)
     )
     return low, high
+
+
+def _finer(value: Weighted, factor: Floats, offset: Floats) -> tuple[Int64Array, Floats]:
+    """Return weights and factors of ``factor * sum + offset`` that suit the offsets.
+
+    An offset becomes an integer of sums, which rounds it. A channel of one weight may have any
+    other with another factor: of those up to 127 it gets the one with which least is lost.
+    """
+    weights = value.weights
+    count = len(weights)
+    if value.geometry is None or value.geometry["groups"] != count or weights.size != count:
+        return weights, factor
+    step = factor * weights.ravel()  # of the output, for one of the input
+    choices = np.arange(127, 0, -1)
+    wanted = np.outer(offset / np.where(step == 0, 1, step), choices)
+    lost = np.abs(wanted - np.rint(wanted)) / choices
+    chosen = choices[np.argmin(lost, axis=1)]
+    sums = np.divide(offset, factor, out=np.zeros(count), where=factor != 0)
+    change = (step != 0) & (np.abs(sums - np.rint(sums)) > 1e-6)
+    made = np.where(change, chosen, weights.ravel())
+    return made.reshape(weights.shape), np.where(change, step / chosen, factor)
 
 
 def _positive(

@@ -22,6 +22,7 @@ from thresher.golden.read.onnx_values import (
     Int64Array,
     Joined,
     Mean,
+    Parts,
     Pending,
     Real,
     Refusal,
@@ -141,6 +142,9 @@ class Operations:
 
     instead: ClassVar[Mapping[str, str]] = {}
     """What would work instead of an operation that is not supported."""
+
+    in_floats: ClassVar[bool] = False
+    """Whether layers may have values that are not quantised."""
 
     def __init__(self, graph: Graph, maps: Maps, problems: Problems) -> None:
         self.graph, self.layers, self.problems = graph, maps, problems
@@ -425,6 +429,39 @@ class Operations:
             },
         )
 
+    def _sloped(self, node: Node, value: Tensor, slopes: Array) -> Value:
+        """Return a value, where it is negative times a slope a channel.
+
+        It is the sum of what is not negative, and of products of what is: one sum of those of
+        positive slopes, one of those of negative ones. What is not quantised is computed for each.
+        """
+        base: Value = value
+        if self.in_floats or not (isinstance(value, Weighted) and value.is_plain):
+            real = self.layers.linear(value)
+            if np.unique(slopes).size == 1:
+                number = slopes.ravel()[:1]
+                return self.applied(real, lambda x: self._evaluated(node, [x, number]))
+            base = self._affine(node, real, np.ones(()), np.zeros(()))
+        assert isinstance(base, Weighted)
+        by_channel = per_channel(slopes.astype(np.float64), base.places, base.shape)
+        if by_channel is None or not np.isfinite(by_channel).all():
+            raise Refusal("its slope is not one a channel", "use one slope, or one a channel")
+        parts = [replace(base, name=f"{node.name}/positive", low=0.0)]
+        for has, low, high in ((by_channel > 0, -np.inf, 0.0), (by_channel < 0, 0.0, np.inf)):
+            if has.any():
+                taken = has.reshape(-1, *(1,) * (base.weights.ndim - 1))
+                product = replace(
+                    base,
+                    name=f"{node.name}/slopes",
+                    weights=np.where(taken, base.weights, 0),
+                    factor=base.factor * np.where(has, by_channel, 1),
+                    offset=base.offset * np.where(has, by_channel, 0),
+                    low=low,
+                    high=high,
+                )
+                parts.append(product)
+        return Parts(name=node.name, shape=base.shape, places=base.places, parts=tuple(parts))
+
     # Functions and sums.
 
     def function(self, node: Node, values: list[Value | None]) -> Value:
@@ -499,6 +536,8 @@ class Operations:
                 value,
                 lambda x: self._evaluated(node, [x, number] if position else [number, x]),
             )
+        if (node.op, position) == ("PRelu", 1):
+            return self._sloped(node, value, constant)
         if node.op in {"Max", "Min"} and isinstance(value, Pending):
             limit = float(constant.ravel()[0])
             if np.unique(constant).size == 1:

@@ -21,6 +21,7 @@ __all__ = [
     "Channels",
     "Joined",
     "Mean",
+    "Parts",
     "Pending",
     "Real",
     "Refusal",
@@ -225,6 +226,13 @@ class Sum(Pending):
 
     layers: tuple[str, str]
     scales: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts(Pending):
+    """The sum of several, of which at each place one at most is not 0."""
+
+    parts: tuple[Weighted, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
