@@ -452,6 +452,19 @@ def test_slopes_by_channel(tmp_path: Path, behind: str, signs: int) -> None:
     assert kinds.count("Linear" if behind == "Gemm" else "Convolution") == signs + 1
 
 
+@pytest.mark.parametrize("op", ["LeakyRelu", "PRelu"])
+def test_one_slope_of_sums_that_are_not_quantised(tmp_path: Path, op: str) -> None:
+    model = Model(1, 3, 9, 8)
+    y = model.both("x", 0.02, 11)
+    y = model.node("Conv", y, model.weights(6, 3, 3, 3), model.bias(6, 0.02, by_channel=True))
+    if op == "LeakyRelu":
+        y = model.node(op, y, alpha=0.21)
+    else:
+        y = model.node(op, y, model.constant(np.float32([-0.21])))
+    network = check_read(tmp_path, model, model.quantise(y, 0.023, 7), count=40)
+    assert [type(layer).__name__ for layer in network.layers] == ["Convolution"] * 2 + ["Add"]
+
+
 @pytest.mark.parametrize("slopes", [1, 5])
 def test_slopes_of_a_float_model(tmp_path: Path, slopes: int) -> None:
     model = Model(1, 3, 9, 9)

@@ -275,6 +275,27 @@ def test_means_equal_the_reference(tmp_path: Path, dtype: str, keep: bool, same:
 
 
 @pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+@pytest.mark.parametrize("op", ["MEAN", "REDUCE_MAX"])
+@pytest.mark.parametrize("axis", [1, 2, -2])
+@pytest.mark.parametrize("size", [(1, 7), (6, 5)])
+@pytest.mark.parametrize("keep", [False, True])
+def test_reducing_rows_or_columns_equals_the_reference(
+    *, tmp_path: Path, dtype: str, op: str, axis: int, size: tuple[int, int], keep: bool
+) -> None:
+    model = Model(abs(axis))
+    source = activations(model, (1, *size, 5), dtype, scale=0.03)
+    left = size[1] if axis == 1 else size[0]
+    shape = (1, left, 5)
+    if keep:
+        shape = (1, 1, left, 5) if axis == 1 else (1, left, 1, 5)
+    target = activations(model, shape, dtype, scale=0.021)
+    if op == "REDUCE_MAX":
+        model.tensors[target] = {**model.tensors[source], "shape": shape}
+    model.node(op, [source, model.constant([axis])], [target], KeepDims=keep)
+    equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model, 50))
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
 @pytest.mark.parametrize(
     "op",
     [

@@ -473,6 +473,8 @@ class Operations:
             limits = _limits(node, rest)
             if limits is not None:
                 return value.clipped(*limits)
+            if node.op == "LeakyRelu" and not self.in_floats:
+                return self._sloped(node, value, np.array([node.attributes.get("alpha", 0.01)]))
         return self.applied(value, lambda x: self._evaluated(node, [x, *rest]))
 
     def applied(self, value: Tensor, function: Any) -> Real:

@@ -175,13 +175,13 @@ def _average(
 def _mean(builder: Builder, node: Node) -> None:
     source = builder.activation(inputs_of(node, 2)[0])
     target = builder.activation(node.outputs[0])
-    view = _over_the_map(builder, node, source)
-    count = view.shape[1] * view.shape[2]
+    view, kernel = _reduced(builder, node, source)
+    count = kernel[0] * kernel[1]
     scale, shift = mean_multiplier(float(source.scale) / float(target.scale), count)
     layer = AveragePool(
         name=builder.name(f"mean{node.number}"),
         inputs=(view.layer,),
-        kernel=view.shape[1:],
+        kernel=kernel,
         stride=(1, 1),
         scale=scale,
         shift=shift,
@@ -193,23 +193,25 @@ def _mean(builder: Builder, node: Node) -> None:
 
 def _reduce_max(builder: Builder, node: Node) -> None:
     source, target = same_scale(builder, node)
-    view = _over_the_map(builder, node, source)
+    view, kernel = _reduced(builder, node, source)
     name = builder.name(f"maxpool{node.number}")
-    layer = MaxPool(name=name, inputs=(view.layer,), kernel=view.shape[1:], stride=(1, 1))
+    layer = MaxPool(name=name, inputs=(view.layer,), kernel=kernel, stride=(1, 1))
     builder.views[target.number] = builder.add(layer, target)
 
 
-def _over_the_map(builder: Builder, node: Node, source: Tensor) -> View:
-    """Return the whole map that a node reduces to one place."""
+def _reduced(builder: Builder, node: Node, source: Tensor) -> tuple[View, tuple[int, int]]:
+    """Return the map that a node reduces, and over how many rows and columns."""
     axes = builder.constant(node.inputs[1], "list of dimensions").ravel()
     rank = len(source.shape)
     reduced = sorted({int(axis) + (rank if axis < 0 else 0) for axis in axes})
-    if rank not in {3, 4} or reduced != list(range(1, rank - 1)):
+    if rank not in {3, 4} or not reduced or not set(reduced) <= set(range(1, rank - 1)):
         raise NodeError(
             f"it reduces dimensions {reduced} of shape {source.shape}",
-            "reduce rows and columns, all of them",
+            "reduce rows, columns or both",
         )
-    return builder.map(builder.view(source.number))
+    view = builder.map(builder.view(source.number))
+    height = view.shape[1] if rank == 4 and 1 in reduced else 1
+    return view, (height, view.shape[2] if rank - 2 in reduced else 1)
 
 
 def _function_of_one(builder: Builder, node: Node) -> None:
