@@ -785,6 +785,31 @@ def test_pooling_of_whole_maps(tmp_path: Path, op: str) -> None:
     check_read(tmp_path, model, model.quantise(y, 0.03), count=200)
 
 
+@pytest.mark.parametrize("axis", [2, 3, -1])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_means_of_rows_or_columns(tmp_path: Path, axis: int, layout: str, keepdims: int) -> None:
+    model = Model(1, 5, 6, 7)
+    y = model.node("Conv", model.both("x", 0.02, 20), model.weights(5, 5, 1, 1))
+    y = model.both(y, 0.05, 20)
+    if layout == "NHWC":
+        y = model.node("Transpose", y, perm=[0, 2, 3, 1])
+        axis = 1 if axis == 2 else 2
+    y = model.node("ReduceMean", y, axes=[axis], keepdims=keepdims)
+    if layout == "NHWC":
+        y = model.node("Transpose", y, perm=[0, 3, 1, 2] if keepdims else [0, 2, 1])
+    network = check_read(tmp_path, model, model.quantise(y, 0.021), count=200)
+    assert isinstance(network.layers[1], AveragePool)
+    assert network.layers[1].kernel in {(6, 1), (1, 7)}
+
+
+def test_a_mean_over_channels_is_told(tmp_path: Path) -> None:
+    model = Model(1, 5, 6, 7)
+    y = model.node("ReduceMean", model.both("x", 0.02), axes=[1])
+    (line,) = problems_of(tmp_path, model, model.quantise(y, 0.02))
+    assert "it takes the mean over axes [1], not over height or width" in line
+
+
 def test_padding_before_convolution_and_pooling(tmp_path: Path) -> None:
     model = Model(1, 2, 8, 8)
     pads = model.constant(np.array([0, 0, 1, 0, 0, 0, 2, 1]))

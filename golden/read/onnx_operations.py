@@ -650,7 +650,7 @@ class Operations:
         return (0, 0, *spec.overhang)
 
     def reduce_mean(self, node: Node, values: list[Value | None]) -> Value:
-        """ReduceMean over all of height and width, wherever these axes are."""
+        """ReduceMean over all of height, of width or of both, wherever these axes are."""
         value = tensor_of(values[0])
         check_known(value)
         count = value.places.ndim
@@ -662,16 +662,18 @@ class Operations:
         rest = [axis for axis in range(count) if axis not in axes]
         places = self.layers.placed(real, real.layer)
         shape = self.layers.shapes[real.layer]
-        size = shape[1] * shape[2]
         rows = places.transpose(*rest, *axes).reshape(
             -1, int(np.prod([places.shape[axis] for axis in axes]))
         )
-        order = rows.min(axis=1) // size
-        expected = order[:, None] * size + np.arange(size)
-        if rows.shape[1] != size or not np.array_equal(np.sort(rows, axis=1), expected):
+        for kernel in (shape[1:], (1, shape[2]), (shape[1], 1)):
+            made = (shape[0], shape[1] // kernel[0], shape[2] // kernel[1])
+            order = _windows_of(rows, shape, kernel)
+            if order is not None:
+                break
+        else:
             raise Refusal(
-                f"it takes the mean over axes {axes}, not over height and width",
-                "take the mean over the whole of each channel",
+                f"it takes the mean over axes {axes}, not over height or width",
+                "take the mean over whole rows, columns or channels",
             )
         kept = bool(node.attributes.get("keepdims", 1))
         result = [
@@ -680,11 +682,11 @@ class Operations:
         ]  # fmt: skip
         return Mean(
             name=node.name,
-            shape=(shape[0], 1, 1),
+            shape=made,
             places=order.reshape(result),
             layer=real.layer,
             scale=real.scale,
-            windows={"kernel": shape[1:], "stride": (1, 1), "padding": (0, 0, 0, 0)},
+            windows={"kernel": kernel, "stride": (1, 1), "padding": (0, 0, 0, 0)},
         )
 
     # The rest.
@@ -887,6 +889,23 @@ def _whole(height: int, width: int) -> Windows:
         padding=(0, 0, 0, 0),
         overhang=(0, 0),
     )
+
+
+def _windows_of(
+    rows: Int64Array, shape: tuple[int, int, int], kernel: tuple[int, int]
+) -> Int64Array | None:
+    """Return which window of a map of ``shape`` each row of places is; None if one is none."""
+    channels, height, width = shape
+    numbers = np.arange(channels * height * width).reshape(
+        channels, height // kernel[0], kernel[0], width // kernel[1], kernel[1]
+    )
+    windows = numbers.transpose(0, 1, 3, 2, 4).reshape(-1, kernel[0] * kernel[1])
+    if rows.shape[1] != windows.shape[1] or rows.min() < 0:
+        return None
+    owner = np.empty(numbers.size, np.int64)
+    owner[windows] = np.arange(len(windows))[:, None]
+    order = owner[rows[:, 0]]
+    return order if np.array_equal(np.sort(rows, axis=1), windows[order]) else None
 
 
 def _like(places: Int64Array, shape: tuple[int, int, int]) -> Int64Array:
