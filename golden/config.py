@@ -42,7 +42,7 @@ PRESETS = {
 
 _PRESETS_OF_LANES: dict[tuple[str, int], dict[str, int]] = {
     # Two memories an element, so that 64 of them leave enough for the lanes.
-    ("ulx3s", 8): {"tap_depth": 512, "group_depth": 512, "shared_store": 1},
+    ("ulx3s", 8): {"tap_depth": 512, "group_depth": 512, "shared_store": 1, "product": 0},
 }
 
 
@@ -145,6 +145,9 @@ class Config:
     residual, lookup
         Whether the columns can add a stored operand, and look outputs up: 1 or 0. The table of a
         lookup has a word for each activation, of at most 10 bits.
+    product
+        Whether the columns that can add a stored operand can multiply by it, too: 1 or 0. It is 0
+        if ``residual`` is.
 
     Raises
     ------
@@ -180,6 +183,7 @@ class Config:
     shared_store: int = 0
     residual: int = 1
     lookup: int = 1
+    product: int = 1
 
     def __post_init__(self) -> None:
         if self.lanes not in {1, 2, 4, 8, 16}:
@@ -226,12 +230,15 @@ class Config:
             ),
             "residual": ((0, 1), "0 or 1"),
             "lookup": ((0, 1), "0 or 1"),
+            "product": ((0, 1), "0 or 1"),
         }
         for name, (allowed, text) in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be {text}, not {getattr(self, name)!r}")
         if self.activation_bits > LOOKUP_BITS:
             object.__setattr__(self, "lookup", 0)
+        if not self.residual:
+            object.__setattr__(self, "product", 0)
         depths = {
             "tap_depth": (16, 1 << 20),
             "group_depth": (16, 1 << 16),

@@ -168,6 +168,8 @@ RUN = Record(
             Field("lookup", 1, "the clipped outputs go through the lookup table"),
             Field("add", 1, "a stored operand is added to the outputs; excludes pooling"),
             Field("scale_operand", 1, "the operand is scaled and the output is plain, or converse"),
+            Field("multiply", 1, "with add: the outputs are multiplied by the operand instead"),
+            Field("broadcast", 1, "the operand is one value a channel, for each position"),
         ),
         (
             Field("height", 12, "input rows"),
@@ -227,8 +229,8 @@ RUN = Record(
         (
             Field("pool_room_y", 13, "rows of the map below the first window", signed=True),
             Field("pool_room_x", 13, "positions of a row behind the first window", signed=True),
-            Field("operand_scale", 31, "addition: multiplier of the scaled one of the two"),
-            Field("operand_shift", 6, "addition: right shift of that product"),
+            Field("operand_scale", 31, "addition: multiplier of the scaled one; product: 0"),
+            Field("operand_shift", 6, "addition: right shift of that product; product: 20"),
         ),
         (
             Field("counters", 32, "address of the counters, written when finished"),
@@ -261,7 +263,7 @@ RUN_LANE = Record(  # once a lane, each followed by its segments
 )
 
 # RUN_LANE's segments are followed, if the run adds, by one more RUN_SEGMENT: the operand that this
-# column adds, which has the column's channels in the same order (channels 0: there are none).
+# column adds or multiplies by, which has its channels in the same order (channels 0: none).
 RUN_SEGMENT = Record(
     "run_segment",
     (

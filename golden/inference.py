@@ -34,10 +34,12 @@ from thresher.golden.network import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Range,
     WeightedLayer,
 )
 from thresher.golden.pooling import average_pool, max_pool
+from thresher.golden.product import multiply
 from thresher.golden.requantise import requantise
 
 __all__ = [
@@ -297,6 +299,9 @@ def _forward(  # noqa: PLR0911  # a result a kind of layer
     match layer:
         case Add():
             return _add(layer, sources)
+        case Multiply():
+            scaling: dict[str, Any] = {"scale": layer.scale, "shift": layer.shift}
+            return multiply(*sources, **scaling, rounding=layer.rounding, clip=layer.clip)
         case Concat():
             return np.concatenate(sources, axis=1)
         case ChannelShuffle():

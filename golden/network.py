@@ -30,6 +30,7 @@ __all__ = [
     "Linear",
     "Lookup",
     "MaxPool",
+    "Multiply",
     "Range",
     "Shape",
     "WeightedLayer",
@@ -512,6 +513,56 @@ class Add(Layer):
         if shapes[0] != shapes[1]:
             raise self._error(f"inputs must have one shape, not {shapes[0]} and {shapes[1]}")
         return shapes[0]
+
+    def output_range(self, *ranges: Range) -> Range:
+        return self.clip
+
+    def _input_counts(self) -> tuple[int, int, str]:
+        return 2, 2, "two names"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Multiply(Layer):
+    """The product of two maps: ``clip(round(first * second * scale >> shift))``.
+
+    The second input has the shape of the first, or one value a channel, (channels, 1, 1), as in
+    squeeze-and-excite.
+
+    Parameters
+    ----------
+    scale, shift
+        Multiplier (up to 31 bits) and right shift (0..63) of the product.
+    rounding
+        How it is rounded.
+    clip
+        Least and greatest output.
+
+    References
+    ----------
+    TFLite's reference kernel of MUL for int8.
+    """
+
+    scale: int
+    shift: int
+    rounding: Rounding = Rounding.HALF_UP
+    clip: Range = (0, 255)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set_integer("scale", *_SCALE)
+        self._set_integer("shift", *_SHIFT)
+        self._set_rounding()
+        self._set_integers("clip", 2, *_ACTIVATION)
+        if self.clip[0] > self.clip[1]:
+            raise self._error(f"clip must be (low, high) with low <= high, not {self.clip!r}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        first, second = shapes
+        if second not in {first, (first[0], 1, 1)}:
+            raise self._error(
+                f"its second input must have shape {first}, or one value a channel, not {second}"
+            )
+        return first
 
     def output_range(self, *ranges: Range) -> Range:
         return self.clip

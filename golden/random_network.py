@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from thresher.golden.network import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Range,
     Shape,
     WeightedLayer,
@@ -38,7 +40,7 @@ _KINDS: Kinds = ("convolution", "convolution", "linear", "max", "average", "flat
 _RANGES: tuple[Range, ...] = ((0, 255), (-256, 255), (-128, 127), (0, 15), (-256, 0), (-40, 90))
 _GRAPH_KINDS: Kinds = (
     *("convolution", "convolution", "convolution", "linear", "max", "average", "flatten"),
-    *("add", "add", "concat", "concat", "shuffle", "lookup"),
+    *("add", "add", "multiply", "multiply", "concat", "concat", "shuffle", "lookup"),
 )
 _WIDEST: Range = (-256, 255)
 _DENSITIES = (0.0, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0)
@@ -133,8 +135,8 @@ def random_graph(
     layers
         Number of layers, 3 to 9 at random if None.
     kinds
-        Kinds to draw from: those of :func:`random_network`, add, concat, shuffle, lookup. Where
-        nothing fits an addition or concatenation, a convolution makes what does.
+        Kinds to draw from: those of :func:`random_network`, add, multiply, concat, shuffle,
+        lookup. Where nothing fits one of two inputs, a convolution makes what does.
 
     Examples
     --------
@@ -177,10 +179,9 @@ class _Graph:
         shape, values = self.shapes[source], self.ranges[source]
         place: dict[str, Any] = {"name": f"{kind}{len(self.layers) + 1}", "inputs": (source,)}
         match kind:
-            case "add":
-                self._add(source)
-            case "concat":
-                self._concat(source)
+            case "add" | "multiply" | "concat":
+                of_two = {"add": self._add, "multiply": self._multiply, "concat": self._concat}
+                of_two[kind](source)
             case "convolution":
                 layer = _convolution(rng, place, shape, self.channels, self.weight_bits)
                 self._put(_scaled(rng, layer, values))
@@ -237,30 +238,54 @@ class _Graph:
         self._put(layer)
         return layer
 
-    def _add(self, source: str) -> None:
+    def _other(self, source: str) -> str:
+        """Return a value of the same shape; sometimes it is the same value."""
         rng, shape = self.rng, self.shapes[source]
         others = [name for name, known in self.shapes.items() if known == shape and name != source]
         if rng.random() < 0.1:
-            other = source
-        elif others and rng.random() < 0.6:
-            other = self._source(others)
-        else:
-            other = self._partner(source, shape).name
+            return source
+        if others and rng.random() < 0.6:
+            return self._source(others)
+        return self._partner(source, shape).name
+
+    def _multiply(self, source: str) -> None:
+        """Multiply a value by one of its shape, or by one value a channel."""
+        rng, shape = self.rng, self.shapes[source]
+        if rng.random() < 0.5:
+            inputs = source, self._other(source)
+        else:  # squeeze-and-excite
+            whole = f"max{len(self.layers) + 1}"
+            self._put(MaxPool(name=whole, inputs=(source,), kernel=shape[1:], stride=(1, 1)))
+            inputs = source, self._partner(whole, (shape[0], 1, 1)).name
+        clip = _RANGES[rng.integers(len(_RANGES))]
+        typical = math.prod(max(map(abs, self.ranges[name])) for name in inputs)
+        scale, shift = _ratio(rng, clip, typical)
+        self._put(
+            Multiply(
+                name=f"multiply{len(self.layers) + 1}",
+                inputs=inputs,
+                scale=scale,
+                shift=shift,
+                rounding=Rounding(int(rng.integers(len(Rounding)))),
+                clip=clip,
+            )
+        )
+
+    def _add(self, source: str) -> None:
+        rng, other = self.rng, self._other(source)
         inputs = (source, other) if rng.random() < 0.5 else (other, source)
         operand_shift = int(rng.integers(0, 40))
         operand_scale = int(min((1 << 31) - 1, (1 << operand_shift) * 2.0 ** -rng.uniform(0, 4)))
         clip = _RANGES[rng.integers(len(_RANGES))]
         typical = sum(max(map(abs, self.ranges[name])) for name in inputs) * 2.0**19
-        ratio = max(map(abs, clip)) / max(1.0, typical) * 2.0 ** rng.uniform(-1, 1.5)
-        bits = int(rng.choice([1, 8, 24, 31]))
-        shift = int(np.clip(bits - 1 - np.floor(np.log2(ratio)), 0, 63))
+        scale, shift = _ratio(rng, clip, typical)
         self._put(
             Add(
                 name=f"add{len(self.layers) + 1}",
                 inputs=inputs,
                 operand_scale=max(1, operand_scale),
                 operand_shift=operand_shift,
-                scale=max(1, min((1 << 31) - 1, int(ratio * 2.0**shift))),
+                scale=scale,
                 shift=shift,
                 rounding=Rounding(int(rng.integers(len(Rounding)))),
                 clip=clip,
@@ -288,6 +313,14 @@ def random_inputs(rng: np.random.Generator, network: CompressedNetwork, count: i
     density = rng.choice(_DENSITIES, size=count)[:, None, None, None]
     is_zero = (rng.random(values.shape) >= density) & (low <= 0 <= high)
     return np.where(is_zero, 0, values)
+
+
+def _ratio(rng: np.random.Generator, clip: Range, typical: float) -> tuple[int, int]:
+    """Return scale and shift that take typical values to about the bounds."""
+    ratio = max(map(abs, clip)) / max(1.0, typical) * 2.0 ** rng.uniform(-1, 1.5)
+    bits = int(rng.choice([1, 8, 24, 31]))
+    shift = int(np.clip(bits - 1 - np.floor(np.log2(ratio)), 0, 63))
+    return max(1, min((1 << 31) - 1, int(ratio * 2.0**shift))), shift
 
 
 def _weights(rng: np.random.Generator, shape: tuple[int, ...], weight_bits: int) -> dict[str, Any]:

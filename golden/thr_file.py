@@ -44,6 +44,7 @@ from thresher.golden.network import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
 )
 
 __all__ = ["ThrError", "from_bytes", "load", "save", "to_bytes"]
@@ -58,6 +59,7 @@ _TYPES: dict[str, type[Layer]] = {
     "average_pool": AveragePool,
     "flatten": Flatten,
     "add": Add,
+    "multiply": Multiply,
     "concat": Concat,
     "channel_shuffle": ChannelShuffle,
     "lookup": Lookup,

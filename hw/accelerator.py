@@ -236,6 +236,7 @@ class Accelerator(wiring.Component):
         )
 
         # A run: lanes in, columns out.
+        running = Signal()
         m.d.comb += [array.run.eq(sequencer.run), array.start.eq(sequencer.run_start)]
         for lane in lanes:
             told = self._later(
@@ -271,7 +272,7 @@ class Accelerator(wiring.Component):
                 m.d.comb += [
                     operand_readers[lane].operand.eq(told.operand),
                     operand_readers[lane].channels.eq(record.channels),
-                    operand_decoders[lane].width.eq(run.pooled_width),
+                    operand_decoders[lane].width.eq(Mux(run.broadcast, 1, run.pooled_width)),
                     operand_decoders[lane].start.eq(run_start),
                 ]
             self._link(m, f"pooler_link_{lane}", outputs, poolers[lane].i)
@@ -302,7 +303,12 @@ class Accelerator(wiring.Component):
                 for option in options[lane : lane + 1]:
                     m.d.comb += [option.run.eq(run), option.start.eq(run_start)]
             m.d.comb += poolers[lane].scale.eq(told.pool_scale)
-            for part in (requantisers[lane], poolers[lane], writers[lane]):
+            for part in (
+                requantisers[lane],
+                *(adders[lane : lane + 1] if config.product else ()),
+                poolers[lane],
+                writers[lane],
+            ):
                 m.d.comb += part.channels.eq(record.channels)
         # Whether a run is at work is asked of all parts in the same cycle: what leaves one of them
         # is in another, or waits in a link, in the next.
@@ -317,9 +323,9 @@ class Accelerator(wiring.Component):
             m.d[registered] += at_work[lane].eq(
                 Cat(*(part.busy for part in at_lane), *waiting[lane]).any()
             )
-        m.d.comb += sequencer.run_busy.eq(
-            self._known_late(m, sequencer.run_start, at_work.any() | ~array.idle, after=2)
-        )
+        # A run does not end before the counters of the one before it are written.
+        working = self._known_late(m, sequencer.run_start, at_work.any() | ~array.idle, after=2)
+        m.d.comb += sequencer.run_busy.eq(working | (running & counters.busy))
         drained = Signal()
         m.d[registered] += drained.eq(
             ~counters.busy
@@ -331,7 +337,6 @@ class Accelerator(wiring.Component):
         m.d.comb += sequencer.drained.eq(drained)
 
         # Counters.
-        running = Signal()
         with m.If(sequencer.run_dispatched):
             m.d.sync += running.eq(1)
         with m.Elif(sequencer.run_finished):

@@ -64,8 +64,12 @@ def random_graph(rng: np.random.Generator, **more: Any) -> DenseNetwork:
             "dilated", 8, 2, 3, 3, inputs=("c1",), padding=(2, 2, 2, 2), dilation=(2, 2), groups=4
         ),
         DenseLayer(name="sum", kind="add", inputs=("depthwise", "dilated"), clip=RELU),
+        DenseLayer(name="squeezed", kind="max_pool", inputs=("dilated",), kernel=(14, 6)),
+        DenseLayer(name="excited", kind="unary", function="sigmoid"),
+        DenseLayer(name="scaled", kind="multiply", inputs=("dilated", "excited"), clip=RELU6),
         DenseLayer(name="swish", kind="unary", inputs=("dilated",), function="hard_swish"),
-        DenseLayer(name="both", kind="concat", inputs=("sum", "swish")),
+        DenseLayer(name="gated", kind="multiply", inputs=("swish", "scaled")),
+        DenseLayer(name="both", kind="concat", inputs=("sum", "gated")),
         DenseLayer(name="shuffled", kind="channel_shuffle", order=tuple(range(15, -1, -2))),
         conv("c2", 5, 8, 3, 3, stride=(2, 2)),
         DenseLayer(
@@ -142,8 +146,9 @@ def in_onnx(network: DenseNetwork) -> bytes:  # noqa: PLR0912  # one a kind
                 nodes.append(helper.make_node("Flatten", names, [f"{layer.name}.flat"]))
                 more_names = [f"{layer.name}.flat", "axes"]
                 nodes.append(helper.make_node("Unsqueeze", more_names, [layer.name]))
-            case "add":
-                nodes.append(helper.make_node("Add", names, [unclipped]))
+            case "add" | "multiply":
+                op = {"add": "Add", "multiply": "Mul"}[layer.kind]
+                nodes.append(helper.make_node(op, names, [unclipped]))
             case "concat":
                 nodes.append(helper.make_node("Concat", names, [layer.name], axis=1))
             case "channel_shuffle":

@@ -17,10 +17,11 @@ from amaranth.sim import Simulator
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from thresher.golden.addition import add
+from thresher.golden.addition import ADD_HEADROOM, add
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN, Pool, Rounding
 from thresher.golden.pooling import average_pool, lacking, max_pool
+from thresher.golden.product import multiply
 from thresher.golden.requantise import requantise
 from thresher.hw.layouts import (
     activation_layout,
@@ -96,10 +97,33 @@ class Addition(wiring.Component):
         wiring.connect(m, pooler.o, wiring.flipped(self.o))
         m.d.comb += [
             lookup.table.eq(self.table),
+            adder.channels.eq(self.channels),
             pooler.channels.eq(self.channels),
             pooler.scale.eq(self.scale),
         ]
         for part in (lookup, adder, pooler):
+            m.d.comb += [part.run.eq(self.run), part.start.eq(self.start)]
+        return m
+
+
+class Product(Addition):
+    """Adder and pooler of a column, without a lookup."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.adder = adder = Adder(self.config)
+        m.submodules.pooler = pooler = Pooler(self.config)
+        wiring.connect(m, wiring.flipped(self.i), adder.i)
+        wiring.connect(m, wiring.flipped(self.operand), adder.operand)
+        wiring.connect(m, adder.o, pooler.i)
+        wiring.connect(m, adder.sums, pooler.sums)
+        wiring.connect(m, pooler.o, wiring.flipped(self.o))
+        m.d.comb += [
+            adder.channels.eq(self.channels),
+            pooler.channels.eq(self.channels),
+            pooler.scale.eq(self.scale),
+        ]
+        for part in (adder, pooler):
             m.d.comb += [part.run.eq(self.run), part.start.eq(self.start)]
         return m
 
@@ -499,7 +523,7 @@ def sides(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
     return length, kernel, stride, pad, draw(st.integers(1, most))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     y=sides(),
     x=sides(),
@@ -781,6 +805,100 @@ def test_addition_equals_golden(
     )
     expected = added(looked_up, operands, run)
     assert results == [(value, n % 6 == 5) for n, value in enumerate(expected)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    bits=st.sampled_from([5, 9, 10, 16]),
+    output_cycles=st.sampled_from([1, 4]),
+    rounding=st.sampled_from(Rounding),
+    broadcast=st.integers(0, 1),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)),
+    seed=st.integers(0, 1 << 32),
+    gaps=pauses,
+    stalls=pauses,
+)
+def test_products_equal_golden(
+    *,
+    bits: int,
+    output_cycles: int,
+    rounding: Rounding,
+    broadcast: int,
+    shape: tuple[int, int, int, int],
+    seed: int,
+    gaps: list[int],
+    stalls: list[int],
+) -> None:
+    """Of the outputs and an operand of their shape, or of one value a channel of each map."""
+    rng = np.random.default_rng(seed)
+    config = Config(
+        lanes=1,
+        activation_bits=bits,
+        channel_depth=16,
+        pool_depth=16,
+        output_cycles=output_cycles,
+        lookup=int(bits <= 10),
+    )
+    half = 1 << bits - 1
+    maps, height, width, channels = shape
+    outputs = rng.integers(-half, half, shape)
+    operands = rng.integers(-half, half, (maps, 1, 1, channels) if broadcast else shape)
+    for values in (outputs, operands):
+        extreme = rng.random(values.shape) < 0.3
+        values[extreme] = rng.choice([-half, 0, half - 1], int(extreme.sum()))
+    bounds = np.sort(rng.choice([-half, -3, 0, 4, half - 1], 2, replace=False)).tolist()
+    run = {
+        "add": 1,
+        "multiply": 1,
+        "broadcast": broadcast,
+        "operand_shift": ADD_HEADROOM,
+        "pooled_height": height,
+        "pooled_width": width,
+        "pool_scale": int(rng.choice([1, 3, (1 << 31) - 1, int(rng.integers(1 << 31))])),
+        "pool_shift": int(rng.choice([0, 1, bits, 30, 31 + bits, int(rng.integers(64))])),
+        "pool_rounding": rounding,
+        "pool_low": bounds[0],
+        "pool_high": bounds[1],
+    }
+    results, _, _ = simulate(
+        Product(config),
+        [
+            {"value": value, "last": n % (width * channels) == width * channels - 1}
+            for n, value in enumerate(outputs.ravel().tolist())
+        ],
+        outputs.size,
+        run=run,
+        channels=channels,
+        operands=operand_items(operands.ravel().tolist(), rng),
+        gaps=gaps,
+        stalls=stalls,
+    )
+    expected = multiply(
+        outputs,
+        operands,
+        scale=run["pool_scale"],
+        shift=run["pool_shift"],
+        rounding=rounding,
+        clip=(bounds[0], bounds[1]),
+    )
+    assert [value for value, _ in results] == expected.ravel().tolist()
+    assert [n for n, (_, last) in enumerate(results, 1) if last] == [
+        *range(width * channels, outputs.size + 1, width * channels)
+    ]
+
+
+def test_a_broadcast_operand_is_there_in_each_cycle_but_two_of_a_map() -> None:
+    run = {"add": 1, "multiply": 1, "broadcast": 1, "operand_shift": ADD_HEADROOM}
+    run |= {"pooled_height": 2, "pooled_width": 4, "pool_scale": 1, "pool_low": -16, "pool_high": 9}
+    inputs = [{"value": n % 3, "last": n % 12 == 11} for n in range(48)]
+    operands = [{"value": value, "hit": 1} for value in (1, 2, 3, -1, -2, -3)]
+    results, accepted, sent = simulate(
+        Adder(SMALL), inputs, 48, run=run, channels=3, operands=operands, output="sums"
+    )
+    assert [value for value, _ in results] == [0, 2, 6] * 8 + [0, -2, -6] * 8
+    waits = {3: 2, 27: 2}  # the second position of each map
+    assert np.diff(accepted[1:]).tolist() == [waits.get(n, 1) for n in range(2, 48)]
+    assert sent[1:] == [cycle + Adder.LATENCY for cycle in accepted[1:]]
 
 
 @pytest.mark.parametrize("pool", [Pool.NONE, Pool.MAX])

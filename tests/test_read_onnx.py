@@ -23,6 +23,8 @@ from thresher.golden.network import (
     CompressedNetwork,
     Convolution,
     Lookup,
+    MaxPool,
+    Multiply,
 )
 from thresher.golden.pooling import average_pool, lacking
 from thresher.golden.read import Calibration, ReadError, check_model, read_model
@@ -174,6 +176,8 @@ def one_layer(network: CompressedNetwork, name: str, inputs: Sequence[Array]) ->
     layer = network.layer(name)
     ranges = [network.ranges()[source] for source in layer.inputs]
     parts, first = [], 0
+    if isinstance(layer, Multiply):  # by one value a channel, or by the map that has it everywhere
+        inputs = inputs[0], np.broadcast_to(inputs[1], inputs[0].shape)
     for number, maps in enumerate(inputs):
         order = tuple(range(first, first + maps.shape[1]))
         parts.append(ChannelShuffle(name=f"part{number}", order=order))
@@ -585,6 +589,63 @@ def test_a_residual_of_functions_of_one_value_is_one_table(tmp_path: Path) -> No
     y = model.node("Add", one, other)
     network = check_read(tmp_path, model, model.quantise(y, 0.01, 5))
     assert [type(layer) for layer in network.layers] == [Convolution, Lookup]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_products_of_two_maps(tmp_path: Path, dtype: Any) -> None:
+    """Also of maps whose channels are elsewhere, with a limit and a maximum pooling behind."""
+    middle = 0 if dtype == np.int8 else 128
+    model = Model(1, 4, 9, 9)
+    source = model.both("x", 0.03, middle, dtype)
+    x = model.both(model.node("Conv", source, model.weights(6, 4, 3, 3)), 0.1, middle + 3, dtype)
+    y = model.both(model.node("Conv", source, model.weights(6, 4, 3, 3)), 0.1137, middle - 9, dtype)
+    y = model.node("Gather", y, model.constant(np.array([3, 1, 0, 2, 5, 4])), axis=1)
+    y = model.node("Relu", model.node("Mul", x, y))
+    y = model.node("MaxPool", y, kernel_shape=[2, 2])
+    network = check_read(tmp_path, model, model.quantise(y, 0.2, middle - 100, dtype), count=20)
+    assert [type(layer) for layer in network.layers] == [
+        Convolution, Convolution, ChannelShuffle, Multiply, MaxPool
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["map", "vector", "swapped"])
+def test_squeeze_and_excite(tmp_path: Path, form: str) -> None:
+    model = Model(1, 4, 9, 7)
+    x = model.both(model.node("Conv", model.both("x", 0.03), model.weights(6, 4, 3, 3)), 0.1, -20)
+    if form == "vector":
+        mean = model.node("ReduceMean", x, axes=[2, 3], keepdims=0)
+        y = model.both(
+            model.node("MatMul", model.both(mean, 0.01), model.weights(6, 6, axis=None)), 0.01
+        )
+        y = model.both(model.node("HardSigmoid", y, alpha=1 / 6), 0.004, -128)
+        y = model.node("Reshape", y, model.constant(np.array([1, 6, 1, 1])))
+    else:
+        mean = model.both(model.node("GlobalAveragePool", x), 0.01)
+        y = model.both(model.node("Conv", mean, model.weights(6, 6, 1, 1)), 0.01)
+        y = model.both(model.node("Sigmoid", y), 0.004, -128)
+    y = model.node("Mul", *((y, x) if form == "swapped" else (x, y)))
+    network = check_read(tmp_path, model, model.quantise(y, 0.07, -7), count=20)
+    assert [type(layer).__name__ for layer in network.layers] == [
+        "Convolution",
+        "AveragePool",
+        "Linear" if form == "vector" else "Convolution",
+        "Lookup",
+        "Multiply",
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "middle"), [(np.int8, 0), (np.uint8, 128)])
+def test_qlinear_products_of_maps(tmp_path: Path, dtype: Any, middle: int) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    model = Model(1, 3, 12, 12, kind=kind)
+    at_x = q_linear_parts(model, 0.04, middle + 5, dtype)
+    at_mean = q_linear_parts(model, 0.002, middle, dtype)
+    at_y = q_linear_parts(model, 0.0013, middle - 100, dtype)
+    mean = model.node("QLinearGlobalAveragePool", "x", *at_x, *at_mean)
+    y = model.node("QLinearMul", mean, *at_mean, "x", *at_x, *at_y)
+    model.output = helper.make_tensor_value_info(y, kind, [1, 3, 12, 12])
+    network = check_read(tmp_path, model, y)
+    assert [type(layer) for layer in network.layers] == [AveragePool, Multiply]
 
 
 @pytest.mark.parametrize(("dtype", "middle"), [(np.int8, 0), (np.uint8, 128)])
@@ -1174,11 +1235,18 @@ def float_output() -> tuple[Model, str]:
     return model, model.node("Conv", model.both("x", 0.02), model.weights(4, 2, 3, 3))
 
 
-def product_of_maps() -> tuple[Model, str]:
+def product_by_place() -> tuple[Model, str]:
+    model = Model(1, 2, 8, 8)
+    x = model.both("x", 0.02)
+    y = model.both(model.node("Conv", x, model.weights(1, 2, 1, 1)), 0.03)
+    return model, model.quantise(model.node("Mul", x, y), 0.05)
+
+
+def quotient_of_maps() -> tuple[Model, str]:
     model = Model(1, 2, 8, 8)
     x = model.both("x", 0.02)
     y = model.both(model.node("Conv", x, model.weights(2, 2, 1, 1)), 0.03)
-    return model, model.quantise(model.node("Mul", x, y), 0.05)
+    return model, model.quantise(model.node("Div", x, y), 0.05)
 
 
 def cut_windows() -> tuple[Model, str]:
@@ -1287,7 +1355,8 @@ def two_different_inputs() -> tuple[Model, str]:
         (three_axes, "it is a convolution of 3 spatial axes; use one of height and width"),
         (computed_integers, "not supported; quantise statically, with calibration data"),
         (float_output, "the output is not quantised"),
-        (product_of_maps, "it combines two tensors that are not functions of one value"),
+        (product_by_place, "it multiplies by values that differ within a channel; multiply a map"),
+        (quotient_of_maps, "it combines two tensors that are not functions of one value"),
         (cut_windows, "a window has 19 of its 39 rows outside of the map, more than 15"),
         (dilated_pool, "its dilations are (2, 2); pool without dilation"),
         (vector_as_a_map, "its input is no map of channels but (16, 1, 1) in another"),
@@ -1443,6 +1512,20 @@ def test_functions_of_a_float_model(
     y = model.node("GlobalAveragePool", with_floats(model, "Conv", y, 4, 4, 3, 3))
     dense = check_dense(tmp_path, model, y, count=20)
     assert [layer.function for layer in dense.layers if layer.kind == "unary"] == [function]
+
+
+def test_products_of_maps_of_a_float_model(tmp_path: Path) -> None:
+    model = Model(1, 3, 9, 9)
+    x = with_floats(model, "Conv", "x", 6, 3, 3, 3)
+    gate = model.node("Tanh", with_floats(model, "Conv", "x", 6, 3, 3, 3))
+    y = model.node("Relu", model.node("Mul", gate, x))
+    excited = with_floats(model, "Conv", model.node("GlobalAveragePool", y), 6, 6, 1, 1)
+    y = model.node("Mul", model.node("HardSigmoid", excited), y)
+    dense = check_dense(tmp_path, model, with_floats(model, "Conv", y, 4, 6, 3, 3))
+    assert [layer.kind for layer in dense.layers] == [
+        "convolution", "convolution", "unary", "multiply", "average_pool", "convolution",
+        "unary", "multiply", "convolution",
+    ]  # fmt: skip
 
 
 def test_products_that_are_known_functions_of_a_float_model(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tflite_models import SAME, VALID, Model, network_inputs, run_reference
 
 from thresher.golden.inference import infer
-from thresher.golden.network import CompressedNetwork, Convolution, Lookup
+from thresher.golden.network import CompressedNetwork, Convolution, Lookup, Multiply
 from thresher.golden.read import ReadError, check_model, read_model
 
 SEED = 20260722
@@ -113,6 +113,18 @@ def test_convolutions_equal_the_reference(
     for seed in range(3):
         model = conv_model(dtype, op=op, seed=seed, **more)
         equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored_inputs(model))
+
+
+UNIT = {"StrideH": 1, "StrideW": 1, "Padding": VALID}
+
+
+def gate_weights(model: Model, source: int, dtype: str) -> list[int]:
+    """Add weights and bias of a 1x1 convolution that keeps the number of channels."""
+    zero = {"zero_point": 131} if dtype == "UINT8" else {}
+    channels = model.tensors[source]["shape"][-1]
+    weights = model.weights((channels, 1, 1, channels), dtype, axis=None, **zero)
+    scale = model.tensors[source]["scales"][0] * model.tensors[weights]["scales"][0]
+    return [weights, model.constant(model.rng.integers(-3000, 3000, channels), scale=scale)]
 
 
 def activations(model: Model, shape: tuple[int, ...], dtype: str = "INT8", **more: Any) -> int:
@@ -362,6 +374,67 @@ def test_a_product_of_functions_of_a_convolution_is_one_table(tmp_path: Path) ->
         model.node("MUL", [source, gate], [target])
     network = equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
     assert [type(layer) for layer in network.layers] == [Convolution, Lookup, Lookup]
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+def test_products_of_two_maps_equal_the_reference(tmp_path: Path, dtype: str) -> None:
+    for seed in range(8):
+        model = conv_model(dtype, per_channel=dtype == "INT8")
+        model.rng = np.random.default_rng(seed)
+        source = model.nodes[-1]["outputs"][0]
+        shape = model.tensors[source]["shape"]
+        gate, target = (activations(model, shape, dtype) for _ in range(2))
+        model.node("CONV_2D", [source, *gate_weights(model, source, dtype)], [gate], **UNIT)
+        factors = [source, gate] if seed % 2 else [gate, source]
+        model.tensors[target]["scales"] = [(0.02, 0.2)[seed % 3 == 0]]
+        model.node("MUL", factors, [target], FusedActivationFunction=seed % 4)
+        network = equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored_inputs(model))
+        assert isinstance(network.layers[-1], Multiply)
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_products_by_one_value_a_channel_equal_the_reference(
+    tmp_path: Path, dtype: str, keep: bool
+) -> None:
+    """Squeeze-and-excite; the values have a row and a column of their own, or are a vector."""
+    for seed in range(6):
+        model = conv_model(dtype, per_channel=dtype == "INT8")
+        model.rng = np.random.default_rng(seed)
+        source = model.nodes[-1]["outputs"][0]
+        shape = model.tensors[source]["shape"]
+        channels = shape[-1]
+        squeezed = (1, 1, 1, channels) if keep else (1, channels)
+        mean, excited, gate = (activations(model, squeezed, dtype) for _ in range(3))
+        target = activations(model, shape, dtype)
+        axes = model.constant([1, 2])
+        model.node("MEAN", [source, axes], [mean], KeepDims=keep)
+        weights = gate_weights(model, mean, dtype)
+        if keep:
+            model.node("CONV_2D", [mean, *weights], [excited], **UNIT)
+        else:
+            model.tensors[weights[0]]["shape"] = (channels, channels)
+            model.node("FULLY_CONNECTED", [mean, *weights], [excited])
+        model.tensors[gate].update(scales=[1 / 256], zero_points=[LOWEST[dtype]])
+        model.node("LOGISTIC", [excited], [gate])
+        factors = [source, gate] if seed % 2 else [gate, source]
+        model.node("MUL", factors, [target], FusedActivationFunction=seed % 4)
+        network = equals_reference(model.save(tmp_path / f"{seed}.tflite"), stored_inputs(model))
+        product = network.layers[-1]
+        assert isinstance(product, Multiply)
+        assert network.shapes()[product.inputs[1]] == (channels, 1, 1)
+
+
+def test_products_that_are_not_by_channel_are_told(tmp_path: Path) -> None:
+    model = conv_model()
+    source = model.nodes[-1]["outputs"][0]
+    _, height, width, channels = model.tensors[source]["shape"]
+    gate = activations(model, (1, height, width, 1))
+    weights = model.weights((1, 1, 1, channels), axis=None)
+    model.node("CONV_2D", [source, weights, model.bias(1)], [gate], **UNIT)
+    model.node("MUL", [source, gate], [activations(model, (1, height, width, channels))])
+    (line,) = problems_of(model, tmp_path / "m.tflite")
+    assert "it multiplies a map (9, 8, 6) by values of shape (9, 8, 1); multiply it by" in line
 
 
 @pytest.mark.parametrize("dtype", ["INT8", "UINT8"])

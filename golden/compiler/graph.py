@@ -28,6 +28,7 @@ from thresher.golden.network import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     WeightedLayer,
 )
 
@@ -133,7 +134,7 @@ class _Builder:
                 else:
                     stage = self._behind_identity(layer, self.views[layer.inputs[0]])
                     self._store(replace(stage, lookup=table))
-            case Add():
+            case Add() | Multiply():
                 self._add(layer)
             case _:
                 raise TypeError(f"layer {layer.name!r}: no stage for {type(layer).__name__}")
@@ -245,11 +246,13 @@ class _Builder:
         else:
             self._store(pooled(self._behind_identity(layer, view)))
 
-    def _add(self, layer: Add) -> None:
+    def _add(self, layer: Add | Multiply) -> None:
         views = [self._map(name) for name in layer.inputs]
         order = list(self.stages)
         choices = []  # the later stage first: the other's result is there already
         for which, name in enumerate(layer.inputs):
+            if views[which].shape != self.shapes[layer.name]:
+                continue  # one value a channel is an operand
             ready = self._mergeable(name)
             if ready is not None and len(ready) == 1 and _is_plain(views[which]):
                 choices.append((order.index(ready[0].result), which, ready))

@@ -26,6 +26,7 @@ from thresher.golden.network import (
     AveragePool,
     CompressedNetwork,
     Lookup,
+    Multiply,
     WeightedLayer,
     check_accumulators,
 )
@@ -387,6 +388,11 @@ def _check_machine(network: CompressedNetwork, config: Config) -> None:
                 )
         if isinstance(layer, Add) and not config.residual:
             raise ValueError(f"layer {layer.name} adds and residual is 0; set residual to 1")
+        if isinstance(layer, Multiply) and not config.product:
+            raise ValueError(
+                f"layer {layer.name} multiplies two maps and product is 0; set product, and"
+                " residual, to 1"
+            )
         if isinstance(layer, AveragePool):
             least, most = (bound + layer.origin for bound in network.ranges()[layer.inputs[0]])
             if layer.origin and (least < low or most > high):

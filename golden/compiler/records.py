@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.codes.weights import ColumnStream, column_tables, encode_column
 from thresher.golden.compiler.layout import Layout, StoredMap
 from thresher.golden.compiler.passes import Pass
@@ -22,6 +23,7 @@ from thresher.golden.descriptors import (
     counter_words,
 )
 from thresher.golden.multipliers import encode
+from thresher.golden.network import Multiply
 
 __all__ = ["ProgramWriter"]
 
@@ -123,6 +125,8 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "lookup": stage.lookup is not None,
         "add": addition is not None,
         "scale_operand": 0,
+        "multiply": 0,
+        "broadcast": 0,
         "height": stage.in_shape[1],
         "width": stage.in_shape[2],
         "out_height": stage.out_shape[1],
@@ -168,15 +172,24 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
     if addition is not None:
         layer = addition.layer
         values |= {
-            "scale_operand": addition.scale_operand,
             "pool_scale": layer.scale,
             "pool_shift": layer.shift,
             "pool_rounding": layer.rounding,
             "pool_low": layer.clip[0],
             "pool_high": layer.clip[1],
-            "operand_scale": layer.operand_scale,
-            "operand_shift": layer.operand_shift,
         }
+        if isinstance(layer, Multiply):
+            values |= {
+                "multiply": 1,
+                "broadcast": addition.operand.shape != stage.out_shape,
+                "operand_shift": ADD_HEADROOM,
+            }
+        else:
+            values |= {
+                "scale_operand": addition.scale_operand,
+                "operand_scale": layer.operand_scale,
+                "operand_shift": layer.operand_shift,
+            }
     return values
 
 

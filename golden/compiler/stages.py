@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from thresher.golden.compiler.views import Parts, View
 from thresher.golden.descriptors import Pool, Rounding
-from thresher.golden.network import Add, AveragePool, MaxPool, Shape
+from thresher.golden.network import Add, AveragePool, MaxPool, Multiply, Shape
 from thresher.golden.pooling import lacking
 
 __all__ = [
@@ -118,21 +118,21 @@ class Pooling:
 
 @dataclass(frozen=True, kw_only=True)
 class Addition:
-    """Addition of a stored map to the outputs.
+    """Addition of a stored map to the outputs, or multiplication by one.
 
     Parameters
     ----------
     layer
         Its scales and rounding.
     operand
-        The stored one; it takes each channel of its maps once.
+        The stored one; it takes each channel of its maps once. A factor may be one value a channel.
     scale_operand
         The operand is the second input of the layer.
     plain
         Name of the value that is the other input.
     """
 
-    layer: Add
+    layer: Add | Multiply
     operand: View
     scale_operand: bool
     plain: str

@@ -40,6 +40,7 @@ from thresher.golden.network import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Range,
     Shape,
 )
@@ -276,7 +277,7 @@ def _is_never_negative(layer: DenseLayer, known: Mapping[str, bool]) -> bool:
     match layer.kind:
         case "convolution" | "linear":
             return layer.clip[0] >= 0
-        case "add":
+        case "add" | "multiply":
             return layer.clip[0] >= 0 or all(known[source] for source in layer.inputs)
         case "unary":
             return is_never_negative(layer.function, layer.parameters)
@@ -311,6 +312,8 @@ class _Making:
                 return ChannelShuffle(name=name, inputs=inputs, order=layer.order)
             case "add":
                 return self._addition(layer)
+            case "multiply":
+                return self._product(layer)
             case "unary":
                 return self._lookup(layer)
         return self._pool(layer)
@@ -353,6 +356,13 @@ class _Making:
             scale=scale,
             shift=shift,
             clip=self._clip(layer),
+        )
+
+    def _product(self, layer: DenseLayer) -> Multiply:
+        first, second = (self.steps[name] for name in layer.inputs)
+        scale, shift = quantise_factor(first * second / self.steps[layer.name])
+        return Multiply(
+            name=layer.name, inputs=layer.inputs, scale=scale, shift=shift, clip=self._clip(layer)
         )
 
     def _lookup(self, layer: DenseLayer) -> Lookup:

@@ -43,7 +43,16 @@ RELU6: Bounds = (0.0, 6.0)
 
 WEIGHTED = {"convolution": 4, "linear": 2}  # kinds with weights, and the axes of these
 POOLS = {"max_pool", "average_pool"}
-KINDS = (*WEIGHTED, *sorted(POOLS), "flatten", "add", "concat", "channel_shuffle", "unary")
+OF_TWO = {"add", "multiply"}
+KINDS = (
+    *WEIGHTED,
+    *sorted(POOLS),
+    *sorted(OF_TWO),
+    "flatten",
+    "concat",
+    "channel_shuffle",
+    "unary",
+)
 
 _BATCH_VALUES = 1 << 24  # values of the largest matrix of a convolution
 
@@ -150,6 +159,13 @@ class DenseLayer:
                 if shapes[0] != shapes[1]:
                     raise self.error(f"inputs must have one shape, not {shapes[0]} and {shapes[1]}")
                 return shapes[0]
+            case "multiply":
+                if shapes[1] not in {shapes[0], (channels, 1, 1)}:
+                    raise self.error(
+                        f"inputs must have one shape, or the second one value a channel, not"
+                        f" {shapes[0]} and {shapes[1]}"
+                    )
+                return shapes[0]
             case "concat":
                 if len({shape[1:] for shape in shapes}) != 1:
                     raise self.error(f"inputs must have one height and width, not {shapes}")
@@ -178,6 +194,8 @@ class DenseLayer:
                 return self._pool(x)
             case "add":
                 y: FloatArray = inputs[0] + inputs[1]
+            case "multiply":
+                y = inputs[0] * inputs[1]
             case "linear":
                 assert self.weight is not None
                 weight = self.weight.astype(x.dtype, copy=False)
@@ -219,7 +237,7 @@ class DenseLayer:
         return channels, counts[0], counts[1]
 
     def _check_count(self, count: int) -> None:
-        wanted = {"add": 2, "concat": count if count >= 2 else 2}.get(self.kind, 1)
+        wanted = {"add": 2, "multiply": 2, "concat": count if count >= 2 else 2}.get(self.kind, 1)
         if count != wanted:
             raise self.error(f"a {self.kind} takes {wanted} inputs, not {count}")
 
@@ -453,9 +471,9 @@ def folded(network: DenseNetwork) -> DenseNetwork:
 
     A batch normalisation is a depthwise 1x1 convolution, ``weight`` (C, 1, 1, 1): it goes into the
     weights and biases of a convolution or linear layer without bounds before it. A unary ``relu``,
-    ``relu6`` or ``clip`` becomes the bounds of a convolution, a linear layer or an addition. The
-    names that remain are those of the last layers taken in, so that each value has the name that
-    it had.
+    ``relu6`` or ``clip`` becomes the bounds of a convolution, a linear layer, an addition or a
+    product. The names that remain are those of the last layers taken in, so that each value has the
+    name that it had.
 
     Parameters
     ----------
@@ -482,7 +500,7 @@ def folded(network: DenseNetwork) -> DenseNetwork:
 
 def _joined(before: DenseLayer, layer: DenseLayer) -> DenseLayer | None:
     """Return one layer for two, or None."""
-    if layer.kind == "unary" and before.kind in {*WEIGHTED, "add"}:
+    if layer.kind == "unary" and before.kind in {*WEIGHTED, *OF_TWO}:
         bounds = {"relu": RELU, "relu6": RELU6, "clip": layer.parameters or UNBOUNDED}
         low, high = bounds.get(layer.function, (0.0, 0.0))
         low, high = max(low, before.clip[0]), min(high, before.clip[1])

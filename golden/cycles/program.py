@@ -225,7 +225,9 @@ class _Run(NamedTuple):
             if self.operands:
                 # The operand's words take the port in step with those that are written.
                 operand = self.operands[number]["address"]
-                written[-1] = written[-1] + 1 + values.row_words(operand, lane["channels"])
+                # One that is broadcast has one row a map, with the first that is written.
+                step = run["pooled_height"] if run["broadcast"] else 1
+                written[-1][::step] += 1 + values.row_words(operand, lane["channels"])
         channels = [lane["channels"] for lane in self.lanes]
         return predict_run(
             run, inputs, taps, channels, config, written, record, traffic, latency=latency

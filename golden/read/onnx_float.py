@@ -33,6 +33,7 @@ from thresher.golden.read.onnx_values import (
     Mean,
     Parts,
     Pending,
+    Product,
     Real,
     Refusal,
     Scores,
@@ -160,6 +161,9 @@ class DenseLayers(Maps):
                 return total
             case Sum():
                 return self.add_dense(_dense(name=name, kind="add", inputs=value.layers, clip=clip))
+            case Product():
+                product = _dense(name=name, kind="multiply", inputs=value.layers, clip=clip)
+                return self.add_dense(product)
             case Mean():
                 layer = self.add_dense(
                     _dense(

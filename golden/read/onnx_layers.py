@@ -20,6 +20,7 @@ from thresher.golden.network import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
     Range,
     WeightedLayer,
 )
@@ -32,6 +33,7 @@ from thresher.golden.read.onnx_values import (
     Mean,
     Parts,
     Pending,
+    Product,
     Real,
     Refusal,
     Source,
@@ -268,6 +270,17 @@ class Layers(Maps):
                 return self.add(self._sum(value, target, clip), target.zero_point)
             case Parts():
                 return self._added(value, target, clip)
+            case Product():
+                scale, shift = _factor(value.scales[0] * value.scales[1] / target.scale)
+                product = Multiply(
+                    name=self.unique(value.name),
+                    inputs=value.layers,
+                    scale=scale,
+                    shift=shift,
+                    rounding=_ROUNDING,
+                    clip=clip,
+                )
+                return self.add(product, target.zero_point)
         raise TypeError(f"no layer for {type(value).__name__}")
 
     def _weighted(self, value: Weighted, target: Target, clip: Range) -> WeightedLayer:

@@ -329,6 +329,50 @@ class Maps:
         places = np.arange(int(np.prod(shape))).reshape(one.places.shape)
         return maps[0][0], maps[1][0], places
 
+    def by_channel(self, map_: Real, factors: Real) -> tuple[str, str, Int64Array]:
+        """Return layers of a map and of one value for each of its channels, by which to multiply.
+
+        Parameters
+        ----------
+        map_
+            A whole map, in any arrangement.
+        factors
+            A tensor that is broadcast to it.
+
+        Returns
+        -------
+        layers, places
+            Names; the second layer has shape (channels, 1, 1). The places of the product's elements
+            in the map.
+        """
+        instead = "multiply a map by a map of its shape, or by one value a channel"
+        places = self.placed(map_, map_.layer)
+        shape = self.shapes[map_.layer]
+        size = shape[1] * shape[2]
+        if not np.array_equal(np.sort(places.ravel()), np.arange(shape[0] * size)):
+            layer, padding = self.as_map(map_, map_.layer)
+            if any(padding):
+                raise Refusal("one of its inputs is padded", "pad the result instead")
+            return self.by_channel(self._whole(map_, layer), factors)
+        others = self.placed(factors, factors.layer)
+        try:
+            wide = np.broadcast_to(others, places.shape)
+        except ValueError:
+            raise Refusal(
+                f"its inputs have shapes {places.shape} and {others.shape}", instead
+            ) from None
+        relation = np.empty(places.size, np.int64)
+        relation[places.ravel()] = wide.ravel()
+        by_channel = relation.reshape(shape[0], size)
+        if (by_channel != by_channel[:, :1]).any() or (by_channel == PADDED).any():
+            raise Refusal("it multiplies by values that differ within a channel", instead)
+        operand = self.flattened(factors.layer)
+        return map_.layer, self.selected(operand, tuple(by_channel[:, 0].tolist())), places
+
+    def _whole(self, value: Real, layer: str) -> Real:
+        places = np.arange(int(np.prod(self.shapes[layer]))).reshape(value.places.shape)
+        return replace(value, layer=layer, places=places)
+
 
 def rescaled(value: Real) -> Real:
     """Return a tensor as a function of the stored values themselves."""

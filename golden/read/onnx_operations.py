@@ -24,6 +24,7 @@ from thresher.golden.read.onnx_values import (
     Mean,
     Parts,
     Pending,
+    Product,
     Real,
     Refusal,
     Scores,
@@ -507,6 +508,8 @@ class Operations:
             return replace(
                 of_one[0], function=lambda x: self._evaluated(node, [first(x), second(x)])
             )
+        if node.op == "Mul":
+            return self._product_of_maps(node, one, other)
         if node.op not in {"Add", "Sub"}:
             raise Refusal("it combines two tensors that are not functions of one value", _HOST)
         if node.op == "Sub":
@@ -520,6 +523,26 @@ class Operations:
         if self.layers.shapes[operand] != shape:
             raise Refusal("its inputs are maps of different shapes", "give both one shape")
         return Sum(
+            name=node.name,
+            shape=shape,
+            places=places,
+            layers=(layer, operand),
+            scales=(first.scale, second.scale),
+        )
+
+    def _product_of_maps(self, node: Node, one: Tensor, other: Tensor) -> Value:
+        """Return the product of two maps of one shape, or of a map and one value a channel."""
+        first, second = self.layers.linear(one), self.layers.linear(other, "second input")
+        if first.places.size < second.places.size:
+            first, second = second, first
+        if first.places.size == second.places.size:
+            layer, operand, places = self.layers.aligned(first, second)
+        else:
+            layer, operand, places = self.layers.by_channel(first, second)
+        shape = self.layers.shapes[layer]
+        if self.layers.shapes[operand] not in {shape, (shape[0], 1, 1)}:
+            raise Refusal("its inputs are maps of different shapes", "give both one shape")
+        return Product(
             name=node.name,
             shape=shape,
             places=places,

@@ -23,6 +23,7 @@ __all__ = [
     "Mean",
     "Parts",
     "Pending",
+    "Product",
     "Real",
     "Refusal",
     "Scores",
@@ -233,6 +234,14 @@ class Parts(Pending):
     """The sum of several, of which at each place one at most is not 0."""
 
     parts: tuple[Weighted, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product(Pending):
+    """The product of two layers' maps, the second of which may have one value a channel."""
+
+    layers: tuple[str, str]
+    scales: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""TFLite's MUL: by a constant, or of two functions of one value.
+"""TFLite's MUL: by a constant, of two functions of one value, or of two maps.
 
 Each function takes the builder and a node, and sets the view of the node's output or raises a
 :class:`~thresher.golden.read.tflite_builder.NodeError`.
@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.network import Lookup
-from thresher.golden.read.tflite_arithmetic import rescaled
+from thresher.golden.descriptors import Rounding
+from thresher.golden.network import Lookup, Multiply
+from thresher.golden.read.tflite_arithmetic import quantize_multiplier, rescaled
 from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
 from thresher.golden.read.tflite_file import Node
 from thresher.golden.read.tflite_nodes import check_shape, inputs_of, limits_of
@@ -45,15 +46,62 @@ def read_mul(builder: Builder, node: Node) -> None:
         raise NodeError(f"its inputs are {first.dtype} and {second.dtype}", INT8)
     views = builder.view(numbers[0]), builder.view(numbers[1])
     factors = _of_one(builder, *views)
+    factor = float(first.scale * second.scale / target.scale)
     if factors is None:
-        raise NodeError("it multiplies two maps", "let the host compute the rest from here on")
+        _product_of_maps(builder, node, views, factor)
+        return
     one, other = factors
-    products = rescaled(one.values * other.values, float(first.scale * second.scale / target.scale))
+    products = rescaled(one.values * other.values, factor)
     source = replace(views[0], layer=one.layer, values=builder.ranges[one.layer])
     table = np.clip(products, *limits_of(node, target))
     made = builder.lookup(source, builder.name(f"mul{node.number}"), target, table)
     check_shape(made.places, target)
     builder.views[target.number] = made
+
+
+def _product_of_maps(builder: Builder, node: Node, views: tuple[View, View], factor: float) -> None:
+    """Read the product of two maps of one shape, or of a map and one value a channel."""
+    target = builder.activation(node.outputs[0])
+    name = builder.name(f"mul{node.number}")
+    one, other = views
+    if one.places.size < other.places.size:
+        one, other = other, one
+    if one.places.size > other.places.size:
+        one, other = builder.map(one), _by_channel(builder, one, other, name)
+    elif one.shape != other.shape or not np.array_equal(one.places, other.places):
+        one, other = (builder.contiguous(view, name) for view in (one, other))
+        if one.shape != other.shape or not np.array_equal(one.places, other.places):
+            raise NodeError("its inputs are maps in different orders", "give both one order")
+    scale, shift = quantize_multiplier(factor)
+    layer = Multiply(
+        name=name,
+        inputs=(one.layer, other.layer),
+        scale=scale,
+        shift=shift,
+        rounding=Rounding.DOUBLE,
+        clip=limits_of(node, target),
+    )
+    made = builder.add(layer, target if builder.is_in_order(one) else None)
+    builder.views[target.number] = replace(made, places=one.places.reshape(target.shape[1:]))
+
+
+def _by_channel(builder: Builder, map_: View, factors: View, name: str) -> View:
+    """Return a view of the layer whose value k multiplies a map's channel k."""
+    channels = map_.places.shape[-1]
+    order = np.arange(factors.places.size).reshape(factors.places.shape)
+    try:
+        wide = np.broadcast_to(order, map_.places.shape)
+    except ValueError:
+        wide = np.zeros((), np.int64)
+    found = builder.contiguous(factors, name)
+    if found.shape != (channels, 1, 1) or not np.array_equal(
+        wide, np.broadcast_to(np.arange(channels), map_.places.shape)
+    ):
+        raise NodeError(
+            f"it multiplies a map {map_.places.shape} by values of shape {factors.places.shape}",
+            "multiply it by a map of its shape, or by one value a channel",
+        )
+    return found
 
 
 def _of_one(builder: Builder, one: View, other: View) -> tuple[_Function, _Function] | None:

@@ -15,7 +15,7 @@ __all__ = ["OperandReader"]
 
 
 class OperandReader(wiring.Component):
-    """A reader of one segment, with as many rows as the column writes.
+    """A reader of one segment, with as many rows as the column writes, or with one a map.
 
     Timing contract
     ---------------
@@ -36,7 +36,7 @@ class OperandReader(wiring.Component):
     Members
     -------
     run : ``In(record_layout(RUN))``
-        The run; ``add``, ``maps`` and ``pooled_height`` are used. Steady while busy.
+        The run; ``add``, ``broadcast``, ``maps`` and ``pooled_height`` are used. Steady while busy.
     channels : ``In(16)``
         Channels of the column; without any, nothing is read. Steady while busy.
     operand : ``In(record_layout(RUN_SEGMENT))``
@@ -86,7 +86,7 @@ class OperandReader(wiring.Component):
         connect(m, wiring.flipped(self.response), rows.response)
         connect(m, rows.o, wiring.flipped(self.o))
         m.d.comb += [
-            rows.run.height.eq(self.run.pooled_height),
+            rows.run.height.eq(Mux(self.run.broadcast, 1, self.run.pooled_height)),
             rows.run.maps.eq(self.run.maps),
             rows.segments.eq(self.run.add & (self.channels != 0)),
             rows.segment.valid.eq(self.start),
@@ -179,7 +179,7 @@ class OperandReader(wiring.Component):
         # What is counted is steady for a cycle at least before it is asked for.
         m.d.sync += [
             last_word.eq(taken == words),
-            last_row.eq(rows == self.run.pooled_height),
+            last_row.eq(self.run.broadcast | (rows == self.run.pooled_height)),
             last_input.eq(inputs == self.run.maps),
         ]
         with m.If(self.response.valid):

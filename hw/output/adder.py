@@ -1,12 +1,12 @@
-"""Adder: a stored operand is added to a column's outputs on their way out.
+"""Adder: a stored operand is added to a column's outputs on their way out, or multiplies them.
 
-Defined by :func:`thresher.golden.addition.add`. The last step, scaling the sum, is the pooler's,
-whose scaler an addition does not need otherwise.
+Defined by :func:`thresher.golden.addition.add` and :func:`thresher.golden.product.multiply`. The
+last step, scaling the sum or the product, is the pooler's, whose scaler neither needs otherwise.
 """
 
 from itertools import pairwise
 
-from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, signed
+from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, Value, signed
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,7 @@ from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
 from thresher.hw.layouts import activation_layout, record_layout, result_layout, value_layout
+from thresher.hw.output.broadcaster import Broadcaster
 from thresher.hw.output.scaler import Scaler
 from thresher.hw.output.serial_scaler import make_scaler
 
@@ -37,6 +38,10 @@ class Adder(wiring.Component):
                             |                                  |
                             +-> plain, carried along ----------+
 
+    In runs that multiply, ``output * operand``. The scaler multiplies by factors that are not
+    negative: it gives ``output * (operand + half)``, and what is carried along and added is
+    ``-output * half``, with ``half = 2**(activation_bits - 1)``.
+
     Timing contract
     ---------------
     Latency
@@ -56,22 +61,26 @@ class Adder(wiring.Component):
     Parameters
     ----------
     config
-        Width of an activation.
+        Width of an activation; ``product``: whether it multiplies.
 
     Members
     -------
     i : ``In(stream.Signature(value_layout(config)))``
         Outputs of the column.
     operand : ``In(stream.Signature(activation_layout(config)))``
-        The operand's values, zeros included, in the order of the outputs; items without a hit are
-        dropped. Only looked at in runs that add.
+        The operand's values, zeros included, in the order of the outputs, or of each map's first
+        position alone (``run.broadcast``); items without a hit are dropped. Only looked at in runs
+        that add.
     run : ``In(record_layout(RUN))``
-        The run; ``add``, ``scale_operand``, ``operand_scale``, ``operand_shift`` and
-        ``pool_rounding`` are used. Constant from ``start`` to the last value.
+        The run; ``add``, ``scale_operand``, ``operand_scale``, ``operand_shift``,
+        ``pool_rounding``, and with ``config.product`` ``multiply``, ``broadcast`` and
+        ``pooled_height`` are used. Constant from ``start`` to the last value.
+    channels : ``In(16)``
+        Channels of the column; constant likewise. Only with ``config.product``.
     start : ``In(1)``
         Drop what is inside; no pair is accepted in this cycle.
     sums : ``Out(stream.Signature(result_layout(addition_bits(config))))``
-        Sums, of 19 fractional bits; ``last`` is that of ``i``.
+        Sums, of 19 fractional bits, or products, of none; ``last`` is that of ``i``.
     o : ``Out(stream.Signature(value_layout(config)))``
         What passes.
     """
@@ -79,6 +88,7 @@ class Adder(wiring.Component):
     i: stream.Interface
     operand: stream.Interface
     run: data.View
+    channels: Signal
     start: Signal
     sums: stream.Interface
     o: stream.Interface
@@ -92,6 +102,7 @@ class Adder(wiring.Component):
                 "i": In(stream.Signature(value_layout(config))),
                 "operand": In(stream.Signature(activation_layout(config))),
                 "run": In(record_layout(RUN)),
+                **({"channels": In(16)} if config.product else {}),
                 "start": In(1),
                 "sums": Out(stream.Signature(result_layout(addition_bits(config)))),
                 "o": Out(stream.Signature(value_layout(config))),
@@ -100,8 +111,19 @@ class Adder(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        run, item = self.run, self.operand.payload
+        run, operand = self.run, self.operand
         width = self.config.activation_bits
+        if self.config.product:
+            m.submodules.broadcaster = broadcaster = Broadcaster(self.config)
+            wiring.connect(m, wiring.flipped(self.operand), broadcaster.i)
+            m.d.comb += [
+                broadcaster.run.eq(run),
+                broadcaster.channels.eq(self.channels),
+                broadcaster.last.eq(self.i.payload.last),
+                broadcaster.start.eq(self.start),
+            ]
+            operand = broadcaster.o
+        item = operand.payload
         m.submodules.scaler = scaler = make_scaler(
             self.config,
             width,
@@ -115,9 +137,9 @@ class Adder(wiring.Component):
         pair = Signal()
         m.d.comb += [
             moves.eq(scaler.i.ready & run.add & ~self.start),
-            pair.eq(self.i.valid & self.operand.valid & item.hit),
-            self.operand.ready.eq(moves & (self.i.valid | ~item.hit)),
-            self.i.ready.eq(Mux(run.add, moves & self.operand.valid & item.hit, self.o.ready)),
+            pair.eq(self.i.valid & operand.valid & item.hit),
+            operand.ready.eq(moves & (self.i.valid | ~item.hit)),
+            self.i.ready.eq(Mux(run.add, moves & operand.valid & item.hit, self.o.ready)),
             self.o.valid.eq(self.i.valid & ~run.add),
             self.o.payload.eq(self.i.payload),
         ]
@@ -126,24 +148,31 @@ class Adder(wiring.Component):
         valid = Signal()
         scaled = Signal(signed(width), reset_less=True)
         last = Signal(reset_less=True)
-        plain = Signal(signed(width))
+        plain = Signal(signed(width + self.config.product))
         with m.If(scaler.i.ready):
             m.d.sync += [
                 valid.eq(pair & run.add),
                 scaled.eq(Mux(run.scale_operand, item.value, self.i.payload.value)),
                 last.eq(self.i.payload.last),
             ]
-        unscaled = Mux(run.scale_operand, self.i.payload.value, item.value)
+        unscaled: Value = Mux(run.scale_operand, self.i.payload.value, item.value)
+        scale: Value = run.operand_scale
+        if self.config.product:
+            factor = Signal(width, reset_less=True)  # and half, which inverts the sign bit
+            with m.If(scaler.i.ready):
+                m.d.sync += factor.eq(Mux(run.multiply, item.value ^ (1 << width - 1), 0))
+            unscaled = Mux(run.multiply, -self.i.payload.value, unscaled)
+            scale = run.operand_scale | factor
         if self.config.output_cycles == 1:
             stages = [
-                Signal(signed(width), reset_less=True, name=f"plain_{stage}")
+                Signal.like(plain, reset_less=True, name=f"plain_{stage}")
                 for stage in range(self.LATENCY)
             ]
             with m.If(scaler.i.ready):
                 m.d.sync += [after.eq(before) for before, after in pairwise([unscaled, *stages])]
             m.d.comb += plain.eq(stages[-1])
         else:
-            m.submodules.plain = waiting = fifo.SyncFIFO(width=width, depth=8)  # never full
+            m.submodules.plain = waiting = fifo.SyncFIFO(width=len(plain), depth=8)  # never full
             m.d.comb += [
                 waiting.w_data.eq(unscaled),
                 waiting.w_en.eq(scaler.i.ready & pair & run.add),
@@ -153,16 +182,19 @@ class Adder(wiring.Component):
         m.d.comb += [
             scaler.i.valid.eq(valid),
             scaler.i.payload.value.eq(scaled),
-            scaler.i.payload.scale.eq(run.operand_scale),
+            scaler.i.payload.scale.eq(scale),
             scaler.i.payload.shift.eq(run.operand_shift),
             scaler.i.payload.last.eq(last),
             scaler.rounding.eq(run.pool_rounding),
         ]
 
         # The sum, behind the scaler's last register.
+        added: Value = plain << ADD_HEADROOM - 1
+        if self.config.product:
+            added = Mux(run.multiply, plain << width - 1, added)
         m.d.comb += [
             self.sums.valid.eq(scaler.o.valid),
-            self.sums.payload.value.eq(scaler.o.payload.value + (plain << ADD_HEADROOM - 1)),
+            self.sums.payload.value.eq(scaler.o.payload.value + added),
             self.sums.payload.last.eq(scaler.o.payload.last),
             scaler.o.ready.eq(self.sums.ready),
         ]
