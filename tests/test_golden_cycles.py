@@ -18,7 +18,7 @@ from thresher.golden.cycles.program import predict_cycles
 from thresher.golden.cycles.shapes import SHAPES, Shape
 from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
-from thresher.golden.network import Add, CompressedNetwork, Convolution, Lookup, MaxPool
+from thresher.golden.network import Add, CompressedNetwork, Convolution, Lookup, MaxPool, Multiply
 from thresher.sim.machine import run_machine
 
 LAYER, NETWORK = 0.03, 0.01
@@ -110,6 +110,23 @@ def residual() -> tuple[CompressedNetwork, npt.NDArray[np.int64]]:
     return network, rng.integers(0, 256, size=(2, 8, 16, 16))
 
 
+def squeezed() -> tuple[CompressedNetwork, npt.NDArray[np.int64]]:
+    """Return a map, the product of it and of one value a channel, and a layer that reads that."""
+    rng = np.random.default_rng(6)
+    first = convolution(rng, "input", 8, (24, 3, 1, 1, 0.4, 1))
+    whole = MaxPool(name="whole", inputs=(first.name,), kernel=(16, 16), stride=(1, 1))
+    gate = convolution(rng, "whole", 24, (24, 1, 1, 0, 0.5, 1))
+    product = Multiply(
+        name="product", inputs=(first.name, gate.name), scale=1, shift=7, clip=(0, 255)
+    )
+    last = convolution(rng, "product", 24, (12, 1, 1, 0, 0.5, 1))
+    network = CompressedNetwork(
+        name="squeezed", input_shape=(8, 16, 16), input_range=(0, 255),
+        layers=(first, whole, gate, product, last),
+    )  # fmt: skip
+    return network, rng.integers(0, 256, size=(2, 8, 16, 16))
+
+
 def check(
     network: CompressedNetwork,
     inputs: npt.NDArray[np.int64],
@@ -167,6 +184,12 @@ def test_other_machines_take_as_many_cycles_as_in_rtl(name: str, sizes: dict[str
 @pytest.mark.cocotb
 def test_additions_and_lookups_take_as_many_cycles_as_in_rtl() -> None:
     network, inputs = residual()
+    check(network, inputs, Config(lanes=2), Skip.BOTH)
+
+
+@pytest.mark.cocotb
+def test_products_take_as_many_cycles_as_in_rtl() -> None:
+    network, inputs = squeezed()
     check(network, inputs, Config(lanes=2), Skip.BOTH)
 
 
