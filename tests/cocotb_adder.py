@@ -33,8 +33,10 @@ def sum_of(payload: int) -> tuple[int, bool]:
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
-@cocotb.parametrize(scale_operand=[0, 1], max_pause=[0, 3])
-async def values_equal_golden(dut: Any, scale_operand: int, max_pause: int) -> None:
+@cocotb.parametrize(scale_operand=[0, 1], max_pause=[0, 3], multiply=[0, 1])
+async def values_equal_golden(dut: Any, scale_operand: int, max_pause: int, multiply: int) -> None:
+    if multiply and scale_operand:
+        return  # a product has no operand that is scaled
     rng = np.random.default_rng(random.getrandbits(64))
     rounding = Rounding(int(rng.integers(len(Rounding))))
     half = 1 << CONFIG.activation_bits - 1
@@ -50,14 +52,17 @@ async def values_equal_golden(dut: Any, scale_operand: int, max_pause: int) -> N
         shift=0,
         rounding=rounding,
     ).tolist()
+    if multiply:
+        sums = (outputs * operands).tolist()
     assert max(map(abs, sums)) < half << ADD_HEADROOM
 
     Clock(dut.clk, 10, unit="ns").start()
     fields: Any = {
         "add": 1,
         "scale_operand": scale_operand,
-        "operand_scale": SCALE,
-        "operand_shift": SHIFT,
+        "multiply": multiply,
+        "operand_scale": 0 if multiply else SCALE,
+        "operand_shift": ADD_HEADROOM if multiply else SHIFT,
         "pool_rounding": rounding,
     }
     dut.run.value = Const.cast(record_layout(RUN).const(fields)).value

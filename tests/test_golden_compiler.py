@@ -25,6 +25,7 @@ from thresher.golden.network import (
     Linear,
     Lookup,
     MaxPool,
+    Multiply,
 )
 from thresher.golden.random_network import random_graph, random_inputs, random_network
 
@@ -290,10 +291,36 @@ def test_lookups_one_behind_the_other_are_one_table() -> None:
     np.testing.assert_array_equal(stage.lookup[:256], -np.arange(256) // 2)
 
 
+def test_a_product_by_channel_goes_where_its_factors_lie() -> None:
+    program = _compiled(
+        (8, 6, 6),
+        _convolution("map", "input", (32, 8, 3, 3)),
+        MaxPool(name="whole", inputs=("map",), kernel=(4, 4), stride=(1, 1)),
+        _convolution("gate", "whole", (32, 32, 1, 1)),
+        Multiply(name="product", inputs=("map", "gate"), scale=1, shift=8),
+        config=Config(lanes=4),
+    )
+    stages = {part.stage.result: part.stage for part in program.passes}
+    assert list(stages) == ["map", "whole", "gate", "product"]
+    (product,) = (part for part in program.passes if part.stage.result == "product")
+    assert product.operand == ("gate", 0)
+    for mine, wanted in zip(product.columns, program.maps["gate"].segments[0], strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+    runs = [head for _, head, _ in program_records(program) if head["kind"] == Kind.RUN]
+    fields = ("add", "multiply", "broadcast", "scale_operand", "operand_scale", "operand_shift")
+    assert [runs[-1][name] for name in fields] == [1, 1, 1, 0, 0, 20]
+    assert all(run["multiply"] == run["broadcast"] == 0 for run in runs[:-1])
+
+
 def test_machines_without_a_part_refuse_what_needs_it() -> None:
     convolution = _convolution("first", "input", (8, 8, 1, 1))
     with pytest.raises(ValueError, match="layer sum adds and residual is 0"):
         _compiled((8, 4, 4), convolution, _add("sum", "first", "input"), config=Config(residual=0))
+    product = Multiply(name="square", inputs=("first", "first"), scale=1, shift=8)
+    text = "layer square multiplies two maps and product is 0; set product, and residual, to 1"
+    for lacking in ({"product": 0}, {"residual": 0}):
+        with pytest.raises(ValueError, match=text):
+            _compiled((8, 4, 4), convolution, product, config=Config(**lacking))
     lookup = Lookup(name="table", inputs=("first",), first=0, table=np.arange(256))
     with pytest.raises(ValueError, match="layer table looks up"):
         _compiled((8, 4, 4), convolution, lookup, config=Config(lookup=0))

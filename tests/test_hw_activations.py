@@ -742,12 +742,16 @@ class Operand(wiring.Component):
 def test_an_operand_is_read_value_by_value(config: Config, seed: int) -> None:
     rng = np.random.default_rng(seed)
     maps, channels, height, width = (int(rng.integers(1, most)) for most in (4, 6, 7, 9))
+    rows = height
+    if broadcast := seed % 4 == 3:  # one row of one position a map
+        height = width = 1
     values = sparse(rng, (maps, channels, height, width))
     memory, records = stored(values, [channels], config, rng)
     # Words behind a map's end may be asked for, and are dropped.
     readable = {address: memory.get(address, 0) for address in range(max(memory) + 100)}
     expected = values.transpose(0, 2, 3, 1).ravel().tolist()
-    run = {"add": 1, "maps": maps, "pooled_height": height, "pooled_width": width, "height": 1}
+    run = {"add": 1, "maps": maps, "pooled_height": rows, "pooled_width": width, "height": 1}
+    run["broadcast"] = broadcast
     dut = Operand(config)
     found: list[Any] = []
     read = 0

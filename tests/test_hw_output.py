@@ -1039,4 +1039,4 @@ def test_adder_verilog_equals_golden(tmp_path: Path) -> None:
         build_dir=tmp_path,
         env={"CONFIG": json.dumps(config)},
     )
-    assert count == 4
+    assert count == 8
