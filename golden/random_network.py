@@ -423,7 +423,7 @@ def _pool(
     if kind == "max":
         return MaxPool(**place, kernel=windows, stride=strides, padding=around)
     shift = int(rng.integers(8, 24))
-    layer = AveragePool(
+    plain = layer = AveragePool(
         **place,
         kernel=windows,
         stride=strides,
@@ -438,9 +438,11 @@ def _pool(
         origin = int(rng.integers(_WIDEST[0] - values[0], _WIDEST[1] - values[1], endpoint=True))
     if rng.random() < 0.5:
         layer = _with_cut_scales(layer, shape)
-    moved = replace(layer, origin=origin)
-    low, high = moved.output_range(values)
-    return moved if _WIDEST[0] <= low and high <= _WIDEST[1] else layer
+    for made in (replace(layer, origin=origin), layer):
+        low, high = made.output_range(values)
+        if _WIDEST[0] <= low and high <= _WIDEST[1]:
+            return made
+    return plain
 
 
 def _with_cut_scales(layer: AveragePool, shape: Shape) -> AveragePool:

@@ -256,18 +256,21 @@ class Accelerator(wiring.Component):
             waiting[lane].append(
                 self._queue(m, f"token_queue_{lane}", makers[lane].o, array.tokens[lane])
             )
-            self._link(m, f"sum_link_{lane}", array.sums[lane], requantisers[lane].i)
+            # Values behind a run's last window are dropped as the next one starts.
+            self._link(m, f"sum_link_{lane}", array.sums[lane], requantisers[lane].i, run_start)
             outputs = requantisers[lane].o
             if config.lookup:
-                self._link(m, f"lookup_link_{lane}", outputs, lookups[lane].i)
+                self._link(m, f"lookup_link_{lane}", outputs, lookups[lane].i, run_start)
                 outputs = lookups[lane].o
             if config.residual:
-                self._link(m, f"adder_link_{lane}", outputs, adders[lane].i)
+                self._link(m, f"adder_link_{lane}", outputs, adders[lane].i, run_start)
                 connect(m, operand_readers[lane].o, operand_decoders[lane].i)
                 self._link(
                     m, f"operand_link_{lane}", operand_decoders[lane].o, adders[lane].operand
                 )
-                self._link(m, f"added_link_{lane}", adders[lane].sums, poolers[lane].sums)
+                self._link(
+                    m, f"added_link_{lane}", adders[lane].sums, poolers[lane].sums, run_start
+                )
                 outputs = adders[lane].o
                 m.d.comb += [
                     operand_readers[lane].operand.eq(told.operand),
@@ -275,7 +278,7 @@ class Accelerator(wiring.Component):
                     operand_decoders[lane].width.eq(Mux(run.broadcast, 1, run.pooled_width)),
                     operand_decoders[lane].start.eq(run_start),
                 ]
-            self._link(m, f"pooler_link_{lane}", outputs, poolers[lane].i)
+            self._link(m, f"pooler_link_{lane}", outputs, poolers[lane].i, run_start)
             packs = writers[lane] if serial else encoders[lane]
             self._link(m, f"encoder_link_{lane}", poolers[lane].o, packs.i)
             for encoder in encoders[lane : lane + 1]:
@@ -403,13 +406,22 @@ class Accelerator(wiring.Component):
         ]
 
     def _link(
-        self, m: Module, name: str, source: stream.Interface, sink: stream.Interface
+        self,
+        m: Module,
+        name: str,
+        source: stream.Interface,
+        sink: stream.Interface,
+        clear: Value | None = None,
     ) -> Value:
-        """Connect two parts, through a register if so configured; return whether it is full."""
+        """Connect two parts, through a register if so configured; return whether it is full.
+
+        ``clear`` empties the register.
+        """
         if not self.config.registered_links:
             connect(m, source, sink)
             return Const(0)
-        m.submodules[name] = link = Link(source.payload.shape())
+        link = Link(source.payload.shape())
+        m.submodules[name] = link if clear is None else ResetInserter(clear)(link)
         connect(m, source, link.i)
         connect(m, link.o, sink)
         return link.o.valid

@@ -328,6 +328,32 @@ def test_vectors_read_in_rounds_equal_golden(skip: Skip) -> None:
     check(network, inputs, CONFIGS["2-exact"], skip)
 
 
+@pytest.mark.parametrize(("seed", "stall"), [(27, 240), (37, 200), (40, 200)])
+def test_short_runs_do_not_overtake_the_counters_of_those_before(seed: int, stall: int) -> None:
+    """Where the port refuses most requests, a run's counters may be written as long as the next."""
+    rng = np.random.default_rng(seed)
+    kinds = ("convolution", "multiply", "multiply", "add", "max", "max", "average", "linear")
+    network = random_graph(rng, layers=6, kinds=kinds, size=4, channels=5)
+    config, inputs = CONFIGS["2-exact"], random_inputs(rng, network, 1)
+    check(network, inputs, config, Skip.BOTH, keep_layers=True, latency=1, stall=stall)
+
+
+@pytest.mark.parametrize("name", ["2-exact", "2-ulx3s"])
+def test_values_behind_the_last_window_do_not_reach_the_next_run(name: str) -> None:
+    """Of the four rows of a map, the last is in no window."""
+    pools = (
+        MaxPool(name="max", inputs=("input",), kernel=(1, 2), stride=(2, 2), padding=(0, 1, 0, 1)),
+        AveragePool(
+            name="mean", inputs=("max",), kernel=(2, 2), stride=(1, 3), padding=(0, 1, 1, 0),
+            scale=64, shift=8, rounding=Rounding.HALF_EVEN,
+        ),
+    )  # fmt: skip
+    network = CompressedNetwork(
+        name="pools", input_shape=(4, 4, 7), input_range=(0, 255), layers=pools
+    )
+    check(network, random_inputs(np.random.default_rng(7), network, 2), CONFIGS[name], Skip.BOTH)
+
+
 @pytest.mark.parametrize("name", LENETS)
 def test_zero_skipping_keeps_three_quarters_of_the_multipliers_busy(name: str) -> None:
     config = Config(lanes=4)
