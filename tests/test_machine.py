@@ -20,10 +20,18 @@ from thresher.golden.compiler import compile_network
 from thresher.golden.config import Config, MultiplierKind, Skip, preset_sizes
 from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
-from thresher.golden.network import AveragePool, CompressedNetwork, Concat, Convolution, MaxPool
+from thresher.golden.network import (
+    Add,
+    AveragePool,
+    CompressedNetwork,
+    Concat,
+    Convolution,
+    MaxPool,
+)
 from thresher.golden.pooling import divisors
 from thresher.golden.random_network import random_graph, random_inputs, random_network
 from thresher.golden.read import read_model
+from thresher.golden.read.gathering import NOWHERE, gather
 from thresher.sim.builds import SHARING, verilator_program, verilator_root
 from thresher.sim.compare import compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import machine_verilog, run_machine
@@ -273,6 +281,29 @@ def test_means_of_windows_that_the_edges_cut_equal_golden(
     )
     config = replace(CONFIGS["2-exact"], pool_lacks=pool_lacks)
     check(network, random_inputs(rng, network, 2), config, Skip.BOTH, stall=60)
+
+
+def test_gathered_maps_equal_golden() -> None:
+    """Every second place as channels; a shortcut with rows cut off and channels of zeros."""
+    rng = np.random.default_rng(20261126)
+    numbers = np.arange(3 * 7 * 8).reshape(3, 7, 8)
+    parts = [numbers[:, y : y + 5 : 2, x::2] for y in (0, 2) for x in (0, 1)]
+    wide = np.pad(numbers[:, 1:4, :4], ((1, 8), (0, 0), (0, 0)), constant_values=NOWHERE)
+    layers = []
+    for name, places in (("channels", np.concatenate(parts)), ("shortcut", wide)):
+        layer = gather(places, "input", (3, 7, 8), (-60, 99), name)
+        assert layer is not None
+        layers.append(layer)
+    total = Add(
+        name="sum", inputs=("channels", "shortcut"),
+        operand_scale=1, operand_shift=1, scale=1, shift=20, clip=(-60, 99),
+    )  # fmt: skip
+    network = CompressedNetwork(
+        name="gathered", input_shape=(3, 7, 8), input_range=(-60, 99), layers=(*layers, total)
+    )
+    inputs = random_inputs(rng, network, 2)
+    for skip in (Skip.BOTH, Skip.NONE):
+        check(network, inputs, CONFIGS["2-exact"], skip, keep_layers=True, stall=60)
 
 
 def test_sums_with_constants_and_slopes_by_channel_equal_golden(tmp_path: Path) -> None:

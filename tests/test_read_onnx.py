@@ -480,6 +480,40 @@ def test_slopes_of_a_float_model(tmp_path: Path, slopes: int) -> None:
     assert kinds == ["convolution", "unary", "convolution"] if slopes == 1 else "add" in kinds
 
 
+def focus(model: Model, x: str) -> str:
+    """Return every second row and column, of four beginnings, as channels."""
+    parts = []
+    for y0, x0 in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        numbers = ([y0, x0], [1 << 30, 1 << 30], [2, 3], [2, 2])
+        parts.append(model.node("Slice", x, *(model.constant(np.array(n)) for n in numbers)))
+    return model.node("Concat", *parts, axis=1)
+
+
+@pytest.mark.parametrize("is_float", [False, True])
+def test_rows_and_columns_as_channels(tmp_path: Path, *, is_float: bool) -> None:
+    model = Model(1, 3, 8, 10)
+    if is_float:
+        y = with_floats(model, "Conv", focus(model, "x"), 5, 12, 3, 3)
+        check_dense(tmp_path, model, y, count=10)
+        return
+    y = focus(model, model.both("x", 0.02, 11))
+    y = model.node("Conv", y, model.weights(5, 12, 3, 3), pads=[1] * 4)
+    network = check_read(tmp_path, model, model.quantise(y, 0.2))
+    assert [type(layer) for layer in network.layers] == [Convolution] * 2
+    assert network.layers[0].kernel == network.layers[0].stride == (2, 2)  # type: ignore[attr-defined]
+
+
+def test_a_shortcut_of_every_second_place_with_channels_of_zeros(tmp_path: Path) -> None:
+    model = Model(1, 4, 9, 8)
+    x = model.both("x", 0.02, 11)
+    y = model.node("Conv", x, model.weights(8, 4, 3, 3), pads=[1] * 4, strides=[2, 2])
+    y = model.both(y, 0.05, -4)
+    ends = (np.array([0, 0]), np.array([9, 8]), np.array([2, 3]), np.array([2, 2]))
+    z = model.node("Slice", x, *map(model.constant, ends))
+    z = model.node("Pad", z, model.constant(np.array([0, 2, 0, 0, 0, 2, 0, 0])))
+    check_read(tmp_path, model, model.quantise(model.node("Add", y, z), 0.0613))
+
+
 @pytest.mark.parametrize("quantised", [True, False])
 def test_concatenations(tmp_path: Path, quantised: bool) -> None:
     model = Model(1, 3, 7, 7)

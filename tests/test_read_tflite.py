@@ -612,6 +612,69 @@ def test_arithmetic_of_shapes_is_left_out(tmp_path: Path) -> None:
     equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
 
 
+_SLICES = [  # begins, ends, steps
+    ([0, 1, 0, 0], [1, 8, 6, 6], [1, 2, 2, 1]),
+    ([0, 0, 1, 1], [1, 7, 5, 6], [1, 1, 1, 2]),
+    ([0, 2, 1, 0], [1, 5, 5, 6], [1, 1, 3, 1]),
+    ([0, 3, 2, 0], [1, 4, 3, 6], [1, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(("begins", "ends", "steps"), _SLICES)
+@pytest.mark.parametrize("behind", ["DEPTHWISE_CONV_2D", "MAX_POOL_2D", "ADD"])
+def test_some_rows_and_columns_equal_the_reference(
+    tmp_path: Path, begins: list[int], ends: list[int], steps: list[int], behind: str
+) -> None:
+    model = Model(3)
+    source = activations(model, (1, 8, 6, 6))
+    size = tuple(
+        -(-(end - begin) // step) for begin, end, step in zip(begins, ends, steps, strict=True)
+    )
+    part = model.tensor(size, "INT8", **_quantisation(model, source))
+    masks = dict.fromkeys(
+        ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask"), 0
+    )
+    places = [model.constant(numbers) for numbers in (begins, ends, steps)]
+    model.node("STRIDED_SLICE", [source, *places], [part], **masks)
+    window = {"Padding": SAME, "StrideH": 1, "StrideW": 1}
+    if behind == "MAX_POOL_2D":
+        target = model.tensor(size, "INT8", **_quantisation(model, source))
+        model.node(behind, [part], [target], FilterHeight=2, FilterWidth=2, **window)
+    else:
+        target = activations(model, size)
+        inputs = [part, model.weights((1, 3, 3, size[3]), axis=3), model.bias(size[3])]
+        model.node("DEPTHWISE_CONV_2D", inputs, [target], DepthMultiplier=1, **window)
+    if behind == "ADD":
+        model.node("ADD", [part, target], [activations(model, size)])
+    network = equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
+    assert len(network.layers) == (3 if behind == "ADD" else 2)
+
+
+def _quantisation(model: Model, tensor: int) -> dict[str, Any]:
+    known = model.tensors[tensor]
+    return {"scale": known["scales"], "zero_point": known["zero_points"]}
+
+
+@pytest.mark.parametrize("amounts", [[[0, 0], [0, 3]], [[1, 0], [2, 1]]])
+def test_a_shortcut_with_zeros_for_channels_equals_the_reference(
+    tmp_path: Path, amounts: list[list[int]]
+) -> None:
+    model = Model(4)
+    rows, channels = amounts
+    source = activations(model, (1, 5, 6, 3))
+    wide = (1, 5 + sum(rows), 6, 3 + sum(channels))
+    padded = model.tensor(wide, "INT8", **_quantisation(model, source))
+    padding = model.constant([[0, 0], rows, [0, 0], channels])
+    model.node("PAD", [source, padding], [padded])
+    target = activations(model, wide)
+    inputs = [padded, model.weights((wide[3], 1, 1, wide[3])), model.bias(wide[3])]
+    made = activations(model, wide)
+    model.node("CONV_2D", inputs, [made], Padding=SAME, StrideH=1, StrideW=1)
+    model.node("ADD", [made, padded], [target])
+    network = equals_reference(model.save(tmp_path / "m.tflite"), stored_inputs(model))
+    assert "pad0" in network.metadata["tensors"]  # type: ignore[operator]
+
+
 def test_an_output_in_another_order_is_put_in_order(tmp_path: Path) -> None:
     model = Model()
     more = {"scale": 0.1, "zero_point": 9}

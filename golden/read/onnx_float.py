@@ -19,6 +19,7 @@ from thresher.golden.network import (
     ChannelShuffle,
     CompressedNetwork,
     Concat,
+    Convolution,
     Flatten,
     Layer,
     MaxPool,
@@ -74,6 +75,17 @@ class DenseLayers(Maps):
                     kernel=layer.kernel,
                     stride=layer.stride,
                     padding=layer.padding,
+                )
+            case Convolution():  # of ones
+                made = DenseLayer(
+                    name=name,
+                    kind="convolution",
+                    inputs=inputs,
+                    weight=layer.dense_weights().astype(np.float64),
+                    bias=np.zeros(layer.out_channels),
+                    stride=layer.stride,
+                    padding=layer.padding,
+                    groups=layer.groups,
                 )
             case ChannelShuffle():
                 made = DenseLayer(

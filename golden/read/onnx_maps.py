@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.network import ChannelShuffle, Concat, Flatten, Layer, Range, Shape
+from thresher.golden.read.gathering import gather
 from thresher.golden.read.onnx_values import (
     PADDED,
     Channels,
@@ -45,6 +46,7 @@ class Maps:
         self.zero_points: dict[str, int] = {}
         self._arrangement: Int64Array | None = None  # place in the map of each input element
         self._selections: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._gathers: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def add(self, layer: Layer, zero_point: int) -> str:
         """Add a layer that moves values or takes their maximum; return its name.
@@ -108,15 +110,44 @@ class Maps:
 
     def placed(self, value: Tensor, layer: str) -> Int64Array:
         """Return a tensor's places in the map of its layer."""
-        if layer != "input":
-            return value.places
-        self.arrange(self._default_map(value.places))
-        assert self._arrangement is not None
-        known = value.places != PADDED
-        return np.where(known, self._arrangement[np.where(known, value.places, 0)], PADDED)
+        return self._placed(value.places, layer)
 
-    def as_map(self, value: Tensor, layer: str) -> tuple[str, tuple[int, int, int, int]]:
+    def _placed(self, places: Int64Array, layer: str) -> Int64Array:
+        if layer != "input":
+            return places
+        self.arrange(self._default_map(places))
+        assert self._arrangement is not None
+        known = places != PADDED
+        return np.where(known, self._arrangement[np.where(known, places, 0)], PADDED)
+
+    def _gathered(self, places: Int64Array, layer: str) -> str | None:
+        """Return a layer of a map (channels, height, width) of places, if a convolution is it."""
+        key = layer, places.shape, places.tobytes()
+        if key not in self._gathers:
+            made = gather(
+                places,
+                layer,
+                self.shapes[layer],
+                self.stored_range(layer),
+                self.unique(f"{layer}/part"),
+            )
+            if made is None:
+                return None
+            self._gathers[key] = self.add(made, self.zero_point(layer))
+        return self._gathers[key]
+
+    def as_map(
+        self, value: Tensor, layer: str, *, gathers: bool = True
+    ) -> tuple[str, tuple[int, int, int, int]]:
         """Return the layer whose map a tensor (1, C, H, W) or (1, C, W) is, and zeros around it.
+
+        Parameters
+        ----------
+        value, layer
+            The tensor, and the layer of its places.
+        gathers
+            Whether to add a convolution where it is some rows or columns of a map, or has channels
+            of zeros.
 
         Raises
         ------
@@ -131,7 +162,10 @@ class Maps:
         places = source[0] if source.ndim == 4 else source[0][:, None, :]
         inner = without_padding(places)
         if inner is None:
-            raise Refusal("its input has zeros in its midst", "pad height and width alone")
+            gathered = self._gathered(self._placed(places, layer), layer) if gathers else None
+            if gathered is None:
+                raise Refusal("its input has zeros in its midst", "pad height and width alone")
+            return gathered, (0, 0, 0, 0)
         inside, padding = inner
         if layer == "input":
             self.arrange(inside)
@@ -141,6 +175,10 @@ class Maps:
         if channels is None and inside.shape[1:] == (1, 1):
             layer = self.flattened(layer)
             channels = self._channels(inside, layer)
+        if channels is None and gathers:
+            gathered = self._gathered(inside, layer)
+            if gathered is not None:
+                return gathered, padding
         if channels is None and np.unique(inside).size < inside.size:
             raise Refusal(
                 f"its input has values of {layer!r} more than once",
@@ -263,9 +301,10 @@ class Maps:
     def joined(self, parts: Sequence[Stored], axis: int, name: str) -> Stored:
         """Return tensors one after another along an axis."""
         tensors = []
+        several = len({part.layer for part in parts}) > 1
         for part in parts:
             try:
-                layer, padding = self.as_map(part, part.layer)
+                layer, padding = self.as_map(part, part.layer, gathers=several)
             except Refusal:
                 tensors.append((part.layer, self.placed(part, part.layer)))
                 continue

@@ -26,6 +26,7 @@ from thresher.golden.network import (
     Range,
     Shape,
 )
+from thresher.golden.read.gathering import gather
 from thresher.golden.read.problems import Problems
 from thresher.golden.read.tflite_arithmetic import LIMITS
 from thresher.golden.read.tflite_file import Graph, Node, Tensor
@@ -84,6 +85,7 @@ class Builder:
         self.done: set[int] = set()  # nodes that were taken together with one before
         self.softmax = False
         self.broken: set[int] = set()  # tensors whose node has a problem
+        self._gathered: dict[tuple[str, tuple[int, ...], bytes], View] = {}
         self.padded: dict[int, tuple[View, Padding]] = {}  # tensors, as what is padded how far
 
     def network(
@@ -177,10 +179,11 @@ class Builder:
             wanted = tensor.shape[1:]
         return self._whole(layer.name, shape, wanted, values)
 
-    def map(self, view: View) -> View:
+    def map(self, view: View, *, gathers: bool = True) -> View:
         """Return a view of a whole map of rows, columns and channels.
 
-        A channel shuffle is added where channels are in another order, or only some.
+        A channel shuffle is added where channels are in another order, or only some; where rows or
+        columns are, too, a convolution of one tap, unless ``gathers`` is false.
 
         Raises
         ------
@@ -198,17 +201,51 @@ class Builder:
             ):
                 if np.array_equal(order, np.arange(channels)):
                     return replace(view, places=places)
-                return self._shuffled(view, order)
+                if np.unique(order).size == order.size:
+                    return self._shuffled(view, order)
+        made = self.gathered(view, view.places, f"{view.layer}_part") if gathers else None
+        if made is not None:
+            return made
         raise NodeError(
             f"a map is reshaped or transposed to {view.places.shape} from {height} x {width} x"
             f" {channels}",
             "keep rows, columns and channels as they are; channels alone may change places",
         )
 
+    def gathered(
+        self, view: View, places: Int64Array, name: str, tensor: Tensor | None = None
+    ) -> View | None:
+        """Return a view of a map of some of a layer's values, by a convolution of one tap.
+
+        Parameters
+        ----------
+        view
+            Says which layer.
+        places
+            Of the map (rows, columns, channels), or less dimensions; -1 for a zero.
+        name
+            Of the convolution.
+        tensor
+            What it is.
+        """
+        if not 1 <= places.ndim <= 3:
+            return None
+        wanted = np.moveaxis(places.reshape((1,) * (3 - places.ndim) + places.shape), 2, 0)
+        key = view.layer, wanted.shape, wanted.tobytes()
+        if key in self._gathered:
+            return self._gathered[key]
+        layer = gather(wanted, view.layer, view.shape, view.values, self.name(name))
+        if layer is None:
+            return None
+        made = self.add(layer, tensor)
+        channels, height, width = made.shape
+        self._gathered[key] = replace(made, places=made.places.reshape(height, width, channels))
+        return self._gathered[key]
+
     def contiguous(self, view: View, name: str) -> View:
         """Return a view of a whole layer: a map, or a vector in the view's order."""
         try:
-            return self.map(view)
+            return self.map(view, gathers=view.places.ndim == 3)
         except NodeError:
             pass
         if np.array_equal(np.sort(view.places.ravel()), np.arange(math.prod(view.shape))):

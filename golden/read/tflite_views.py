@@ -15,6 +15,7 @@ import numpy.typing as npt
 from thresher.golden.network import (
     Convolution,
 )
+from thresher.golden.read.gathering import NOWHERE
 from thresher.golden.read.tflite_builder import Builder, NodeError
 from thresher.golden.read.tflite_file import Node, Tensor
 from thresher.golden.read.tflite_nodes import (
@@ -73,9 +74,17 @@ def read_pad(builder: Builder, node: Node) -> None:
             raise NodeError(
                 f"it pads with {value}, and zero is {source.zero_point}", "pad with zeros"
             )
-    if len(source.shape) != 4 or amounts[3].any():
-        raise NodeError(f"its padding is {amounts.tolist()}", "pad rows and columns only")
+    if len(source.shape) != 4:
+        raise NodeError(f"its padding is {amounts.tolist()}", "pad a map of four dimensions")
     view = builder.map(builder.view(source.number))
+    if amounts[3].any():
+        places = np.pad(view.places, amounts[1:].tolist(), constant_values=NOWHERE)
+        made = builder.gathered(view, places, f"pad{node.number}", target)
+        if made is None:
+            raise NodeError(f"its padding is {amounts.tolist()}", "pad less")
+        check_shape(made.places, target)
+        builder.views[target.number] = made
+        return
     (top, bottom), (left, right) = ((int(a), int(b)) for a, b in amounts[1:3])
     builder.padded[target.number] = view, (top, left, bottom, right)
     # For readers that cannot pad themselves: each channel through a kernel of one weight.
