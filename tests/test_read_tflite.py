@@ -361,6 +361,38 @@ def test_products_of_functions_of_one_value_are_one_table(tmp_path: Path, dtype:
         assert len(network.layers) == 1
 
 
+@pytest.mark.parametrize("sixth_last", [False, True])
+@pytest.mark.parametrize("dtype", ["INT8", "UINT8"])
+def test_hard_swish_in_steps_is_one_table(tmp_path: Path, dtype: str, *, sixth_last: bool) -> None:
+    """``x * (relu6(x + 3) * (1 / 6))``, or ``(x * relu6(x + 3)) * (1 / 6)``."""
+    low, shape = LOWEST[dtype], (1, 16, 16, 1)
+    model = Model()
+    number: dict[str, Any] = {"dtype": dtype, "zero_point": low}
+    source = model.tensor(shape, dtype, 0.05, low + 120)
+    three = model.constant([255 + low], scale=3 / 255, **number)
+    sixth = model.constant([255 + low], scale=1 / 6 / 255, **number)
+    moved, limited = (
+        model.tensor(shape, dtype, 0.05, low + 60),
+        model.tensor(shape, dtype, 0.024, low),
+    )
+    model.node("ADD", [source, three], [moved])
+    model.node("RELU6", [moved], [limited])
+    between, target = (
+        model.tensor(shape, dtype, 0.004, low),
+        model.tensor(shape, dtype, 0.04, low + 9),
+    )
+    if sixth_last:
+        model.tensors[between].update(scales=[0.15], zero_points=[low + 9])
+        model.node("MUL", [source, limited], [between])
+        model.node("MUL", [between, sixth], [target])
+    else:
+        model.node("MUL", [limited, sixth], [between])
+        model.node("MUL", [source, between], [target])
+    values = (np.arange(256).reshape(shape) + low).astype(dtype.lower())
+    network = equals_reference(model.save(tmp_path / "m.tflite"), values)
+    assert [type(layer) for layer in network.layers] == [Lookup] * (1 + sixth_last)
+
+
 def test_a_product_of_functions_of_a_convolution_is_one_table(tmp_path: Path) -> None:
     """SiLU, and a hard-swish in steps whose limit is a node of its own, after a convolution."""
     model = conv_model()

@@ -85,6 +85,20 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, npt.NDArr
     return path, samples[:, 0]
 
 
+def hard_sigmoid(model: TFLiteModel, source: int) -> int:
+    """Add the nodes ``relu6(x + 3) * (1 / 6)``, as converters leave them; return the output."""
+    shape, scales = model.tensors[source]["shape"], model.tensors[source]["scales"]
+    three = model.constant([127], "INT8", scale=3 / 255, zero_point=-128)
+    sixth = model.constant([127], "INT8", scale=1 / 6 / 255, zero_point=-128)
+    moved = model.tensor(shape, scale=scales, zero_point=-9)
+    limited = model.tensor(shape, scale=6 / 255, zero_point=-128)
+    target = model.tensor(shape, scale=1 / 255, zero_point=-128)
+    model.node("ADD", [source, three], [moved])
+    model.node("RELU6", [moved], [limited])
+    model.node("MUL", [limited, sixth], [target])
+    return target
+
+
 def efficient_net() -> TFLiteModel:
     """Blocks of EfficientNet, and a gate of a map's own shape; int8."""
     model = TFLiteModel(SEED)
@@ -133,7 +147,9 @@ def efficient_net() -> TFLiteModel:
         mean = activation((1, 1, 1, channels), model.tensors[source]["scales"][0] / 3)
         model.node("MEAN", [source, model.constant([1, 2])], [mean], KeepDims=True)
         gate = weighted(mean, channels // 4, FusedActivationFunction=1)
-        return product(source, sigmoid(weighted(gate, channels)), 0.7)
+        last = weighted(gate, channels)
+        last = hard_sigmoid(model, last) if channels > 16 else sigmoid(last)
+        return product(source, last, 0.7)
 
     def block(source: int, wide: int, side: int, out: int, stride: int) -> int:
         swish = weighted(source, wide)

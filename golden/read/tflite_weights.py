@@ -20,11 +20,13 @@ from thresher.golden.network import (
 )
 from thresher.golden.read.tflite_arithmetic import (
     quantize_multiplier,
+    rescaled,
 )
 from thresher.golden.read.tflite_builder import INT8, Builder, NodeError
 from thresher.golden.read.tflite_file import Node, Tensor
 from thresher.golden.read.tflite_nodes import (
     AGAIN,
+    check_shape,
     codebook,
     inputs_of,
     limits_of,
@@ -122,7 +124,7 @@ def read_fully_connected(builder: Builder, node: Node) -> None:
 
 
 def read_product(builder: Builder, node: Node) -> None:
-    """Read MUL by a constant, one or one a channel: a depthwise convolution of one weight each."""
+    """Read MUL by a constant: of one, a lookup; of one a channel, a depthwise convolution."""
     numbers = inputs_of(node, 2)[:2]
     constants = [number for number in numbers if builder.tensor(number).data is not None]
     if len(constants) != 1:
@@ -134,16 +136,26 @@ def read_product(builder: Builder, node: Node) -> None:
         raise NodeError(f"its inputs are {source.dtype} and {factor.dtype}", INT8)
     if factor.scales.size != 1 or not factor.scales[0] > 0:
         raise NodeError(f"its constant {factor.name!r} has no scale, or several", INT8)
+    data = builder.constant(factor.number, "factor")
+    multiplier = float(source.scale * factor.scale / target.scale)
+    if data.size == 1:
+        view = builder.view(source.number)
+        low, high = view.values
+        products = np.arange(low, high + 1) * (int(data.flat[0]) - factor.zero_point)
+        table = np.clip(rescaled(products, multiplier), *limits_of(node, target))
+        made = builder.lookup(view, builder.name(f"mul{node.number}"), target, table)
+        check_shape(made.places, target)
+        builder.views[target.number] = made
+        return
     view = builder.map(builder.view(source.number))
     channels = view.shape[0]
-    data = builder.constant(factor.number, "factor")
-    if data.size not in {1, channels} or (data.size > 1 and data.shape[-1] != channels):
+    if data.size != channels or data.shape[-1] != channels:
         raise NodeError(
             f"its constant {factor.name!r} has shape {data.shape} beside {source.shape}",
             "multiply by one number, or by one a channel",
         )
     values = np.broadcast_to(data.ravel().astype(np.int64) - factor.zero_point, channels)
-    scale, shift = quantize_multiplier(float(source.scale * factor.scale / target.scale))
+    scale, shift = quantize_multiplier(multiplier)
     layer = Convolution(
         name=builder.name(f"mul{node.number}"),
         inputs=(view.layer,),
