@@ -77,8 +77,12 @@ class Broadcaster(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         config = self.config
+        # Never read and written in the same cycle.
         memory: Memory[Any, Any] = Memory(
-            shape=signed(config.activation_bits), depth=config.channel_depth, init=[]
+            shape=signed(config.activation_bits),
+            depth=config.channel_depth,
+            init=[],
+            attrs={"no_rw_check": "1"},
         )
         m.submodules.values = memory
         write, read = memory.write_port(), memory.read_port()
