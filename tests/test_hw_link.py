@@ -1,12 +1,15 @@
 """Registers in links: all items pass, in order, whatever the two sides do."""
 
 import pytest
-from amaranth.hdl import unsigned
-from amaranth.lib import data
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator, SimulatorContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thresher.golden.config import Config
+from thresher.hw.accelerator import Accelerator
 from thresher.hw.link import Delay, Link, Queue
 from thresher.sim.streams import check_stream_rules, collect_stream, drive_stream
 
@@ -104,6 +107,82 @@ def test_a_delay_gives_the_value_of_the_cycle_before() -> None:
             assert {name: ctx.get(dut.o[name]) for name in now} == before
             await ctx.tick()
             before = now
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(drive)
+    simulator.run()
+
+
+LINKED = Config(lanes=1, output_cycles=4, registered_links=1)
+
+
+class Told(wiring.Component):
+    """What a part is told by ``_later``, and what is known of it by ``_known_late``."""
+
+    start: In(1)
+    value: In(8)
+    busy: In(1)
+    told_start: Out(1)
+    told_value: Out(8)
+    known: Out(1)
+
+    def __init__(self, config: Config, after: int) -> None:
+        self.machine = Accelerator(config)
+        self.machine._MustUse__silence = True  # type: ignore[attr-defined]  # only asked
+        self.after = after
+        super().__init__()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        told = self.machine._later(m, "told", start=self.start, value=self.value)
+        known = self.machine._known_late(m, self.start, self.busy, after=self.after)
+        m.d.comb += [
+            self.told_start.eq(told.start),
+            self.told_value.eq(told.value),
+            self.known.eq(known),
+        ]
+        m.d.sync += Signal().eq(self.start)  # a clock without registers in the links, too
+        return m
+
+
+@pytest.mark.parametrize("duration", [1, 2, 7])
+@pytest.mark.parametrize("after", [1, 2])
+def test_what_starts_is_known_to_be_busy_without_a_gap(after: int, duration: int) -> None:
+    dut = Told(LINKED, after)
+    seen: list[tuple[int, int, int]] = []
+
+    async def drive(ctx: SimulatorContext) -> None:
+        for cycle in range(20):
+            ctx.set(dut.start, cycle == 3)
+            ctx.set(dut.value, cycle)
+            ctx.set(dut.busy, 0 <= cycle - (3 + after + 1) < duration)
+            seen.append((ctx.get(dut.told_start), ctx.get(dut.told_value), ctx.get(dut.known)))
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(drive)
+    simulator.run()
+    told, values, known = zip(*seen, strict=True)
+    assert told == tuple(cycle == 4 for cycle in range(20))
+    assert values == (0, *range(19))
+    # From the cycle after the start to the one after the last busy one.
+    assert known == tuple(4 <= cycle < 3 + after + 2 + duration for cycle in range(20))
+
+
+def test_without_registers_all_is_told_and_known_at_once() -> None:
+    dut = Told(Config(lanes=1), 1)
+
+    async def drive(ctx: SimulatorContext) -> None:
+        for cycle in range(8):
+            start, busy = cycle & 1, cycle >> 1 & 1
+            ctx.set(dut.start, start)
+            ctx.set(dut.value, cycle)
+            ctx.set(dut.busy, busy)
+            told = (ctx.get(dut.told_start), ctx.get(dut.told_value), ctx.get(dut.known))
+            assert told == (start, cycle, busy)
+            await ctx.tick()
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
