@@ -15,8 +15,9 @@ def test_a_preset_is_a_machine_of_any_number_of_lanes(name: str, lanes: int) -> 
 
 
 def test_what_eight_lanes_have_of_their_own_goes_over_the_preset() -> None:
-    own = {"tap_depth": 512, "group_depth": 512, "shared_store": 1}
-    assert preset_sizes("ulx3s", 8) == PRESETS["ulx3s"] | own
+    sizes = preset_sizes("ulx3s", 8)
+    assert (sizes["tap_depth"], sizes["group_depth"], sizes["shared_store"]) == (512, 512, 1)
+    assert sizes["accumulator_depth"] == PRESETS["ulx3s"]["accumulator_depth"]
     assert preset_sizes("ulx3s", 4) == PRESETS["ulx3s"]
     assert "shared_store" not in PRESETS["ulx3s"]
 
