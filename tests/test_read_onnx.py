@@ -1295,6 +1295,13 @@ def dilated_pool() -> tuple[Model, str]:
     return model, model.quantise(y, 0.05)
 
 
+def padding_without_end() -> tuple[Model, str]:
+    model = Model(1, 2, 8, 8)
+    pads = model.constant(np.array([0, 0, 0, 1 << 23, 0, 0, 0, 0]))
+    y = model.node("Pad", model.both("x", 0.02), pads)
+    return model, model.quantise(y, 0.05)
+
+
 def vector_as_a_map() -> tuple[Model, str]:
     model = Model(1, 8)
     y = model.both(model.node("Gemm", model.both("x", 0.02), model.weights(8, 16, axis=None)), 0.05)
@@ -1392,6 +1399,7 @@ def two_different_inputs() -> tuple[Model, str]:
         (product_by_place, "it multiplies by values that differ within a channel; multiply a map"),
         (quotient_of_maps, "it combines two tensors that are not functions of one value"),
         (cut_windows, "a window has 19 of its 39 rows outside of the map, more than 15"),
+        (padding_without_end, "it makes 134,217,856 values; pad to"),
         (dilated_pool, "its dilations are (2, 2); pool without dilation"),
         (vector_as_a_map, "its input is no map of channels but (16, 1, 1) in another"),
         (values_twice, "its input has values of 'input' more than once; concatenate different"),

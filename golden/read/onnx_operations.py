@@ -6,6 +6,7 @@ and becomes a layer then: see :class:`thresher.golden.read.onnx_maps.Maps`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -59,6 +60,7 @@ __all__ = [
 
 
 _QUANTISE = "quantise it (QuantizeLinear, DequantizeLinear)"
+_MOST_VALUES = 1 << 26
 _HOST = "replace it, or cut the model there and let the host compute it"
 
 MOVING = {
@@ -739,6 +741,9 @@ class Operations:
             around[axis] = (int(pads[index]), int(pads[index + len(axes)]))
         if min(min(pair) for pair in around) < 0:
             raise Refusal("it crops", "use Slice")
+        sizes = zip(value.places.shape, around, strict=True)
+        if (count := math.prod(size + sum(pair) for size, pair in sizes)) > _MOST_VALUES:
+            raise Refusal(f"it makes {count:,} values", f"pad to {_MOST_VALUES:,} at most")
         return replace(value, places=np.pad(value.places, around, constant_values=PADDED))
 
     def concat(self, node: Node, values: list[Value | None]) -> Value:

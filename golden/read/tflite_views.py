@@ -66,8 +66,16 @@ def read_pad(builder: Builder, node: Node) -> None:
     """Read PAD and PADV2: zeros around a map, which the node behind adds if it can."""
     source, target = same_scale(builder, node)
     amounts = builder.constant(node.inputs[1], "padding")
-    if amounts.shape != (len(source.shape), 2) or amounts.min() < 0 or amounts[0].any():
+    if (
+        amounts.shape != (len(source.shape), 2)
+        or not np.issubdtype(amounts.dtype, np.integer)
+        or amounts.min() < 0
+        or amounts[0].any()
+    ):
         raise NodeError(f"its padding is {amounts.tolist()}", AGAIN)
+    wanted = tuple(np.add(source.shape, amounts.sum(axis=1)).tolist())
+    if target.shape != wanted:
+        raise NodeError(f"its output has shape {target.shape}, and it makes {wanted}", AGAIN)
     if len(node.inputs) > 2 and node.inputs[2] >= 0:
         value = int(builder.constant(node.inputs[2], "value").ravel()[0])
         if value != source.zero_point:
