@@ -12,7 +12,7 @@ import pytest
 from thresher.golden.builtin import mnist_digits, resolve_network
 from thresher.golden.compiler import compile_network
 from thresher.golden.config import Config, Skip
-from thresher.golden.cycles import runs
+from thresher.golden.cycles import kernels
 from thresher.golden.cycles.estimate import estimate
 from thresher.golden.cycles.program import predict_cycles
 from thresher.golden.cycles.shapes import SHAPES, Shape
@@ -258,7 +258,7 @@ def test_a_layer_that_does_not_fit_is_named() -> None:
 def test_machine_code_is_kept_by_all_sources_that_it_is_made_of() -> None:
     jitted = [
         source.stem
-        for source in sorted(Path(runs.__file__).parent.glob("*.py"))
+        for source in sorted(Path(kernels.__file__).parent.glob("*.py"))
         if "cycles.compiled import" in source.read_text()
     ]
-    assert {*jitted, "compiled", "latencies", "state"} == {*runs.JITTED}
+    assert {*jitted, "compiled", "latencies", "state"} == {*kernels.JITTED}

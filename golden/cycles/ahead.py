@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from thresher.golden.config import Config
-from thresher.golden.cycles.runs import RunCycles, Traffic
+from thresher.golden.cycles.runs import PortLoads, RunCycles
 from thresher.golden.cycles.sequence import LoadStep, ProgramCycles, RunStep, sequence
 
 __all__ = ["sequence_ahead"]
 
-Predict = Callable[[int, Traffic], RunCycles]
+Predict = Callable[[int, PortLoads], RunCycles]
 
 
 def sequence_ahead(
@@ -34,11 +34,11 @@ def sequence_ahead(
     latency
         Of the memory.
     """
-    asked: list[tuple[int, Traffic]] = []
+    asked: list[tuple[int, PortLoads]] = []
 
     def guess(step: RunStep) -> RunStep:
-        def predict(record: int, traffic: Traffic) -> RunCycles:
-            asked.append((record, traffic))
+        def predict(record: int, shared: PortLoads) -> RunCycles:
+            asked.append((record, shared))
             return RunCycles(cycles=step.guess, start=0, tail=0, walking=0, ring_full=0)
 
         return replace(step, predict=predict)
@@ -53,11 +53,11 @@ def sequence_ahead(
             expected = next(given)
             future: Future[RunCycles] = threads.submit(step.predict, *expected)
 
-            def predict(record: int, traffic: Traffic) -> RunCycles:
-                if (record, traffic) == expected:
+            def predict(record: int, shared: PortLoads) -> RunCycles:
+                if (record, shared) == expected:
                     return future.result()
                 future.cancel()
-                return step.predict(record, traffic)
+                return step.predict(record, shared)
 
             return replace(step, predict=predict)
 

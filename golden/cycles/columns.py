@@ -10,7 +10,15 @@ import numpy as np
 
 from thresher.golden.cycles.compiled import inlined, u
 from thresher.golden.cycles.lanes import walk
-from thresher.golden.cycles.latencies import ADD, FIRST_READ, NOTHING_FREE, RING_FREE, SEND
+from thresher.golden.cycles.latencies import (
+    ADD,
+    FIRST_READ,
+    NOTHING_FREE,
+    REQUANTISER,
+    RING_FREE,
+    SEND,
+    SOUTH,
+)
 from thresher.golden.cycles.script import LONGEST
 from thresher.golden.cycles.state import (
     B_END,
@@ -20,12 +28,20 @@ from thresher.golden.cycles.state import (
     B_WORD,
     CHANNEL,
     COMPLETED,
+    CONTINUED,
     COUNT,
     DRAINED,
     ELEMENT_SIZE,
     FAR,
     FILLED,
+    FREE_AT,
     NEXT,
+    O_ASKED,
+    O_HERE,
+    O_LEFT,
+    O_PART,
+    O_TAKEN,
+    OPERANDS_KEPT,
     PADDING,
     PART,
     QUEUED,
@@ -163,6 +179,7 @@ def _send(run, state, end, some, have, held):
     columns, queue, writers = state.columns, state.queue, state.writers
     ready, gave_way = state.ready, state.gave_way
     pool_y, pool_x, out_words = run.pool_y, run.pool_x, run.out_words
+    adds, operands = run.operand_words.size > 0, state.operands
     window = ready.size // run.channels.size
     going = False
     for column in range(some.size):
@@ -170,18 +187,41 @@ def _send(run, state, end, some, have, held):
             continue
         channels = run.channels[column]
         begin = sent = columns[column, SENT]
-        next_at, part = columns[column, NEXT], columns[column, PART]
+        next_at, free_at, part = (
+            columns[column, NEXT],
+            columns[column, FREE_AT],
+            columns[column, PART],
+        )
         channel, x, row = columns[column, CHANNEL], columns[column, X], columns[column, ROW_NUMBER]
         tail = writers[column, W_TAIL]
         while sent < have[column]:
             place = column * window + (sent & window - 1)
             at = max(next_at, ready[place])
+            if channel < channels:  # others are dropped
+                at = max(at, free_at)
+            if adds:
+                # Its operand comes in time, or the column stands still.
+                word = operands[column, O_TAKEN]
+                if word < operands[column, O_ASKED]:
+                    here = operands[column, O_HERE + word % OPERANDS_KEPT]
+                    at = max(at, here - SOUTH - REQUANTISER)
+                elif channel < channels:
+                    break
             if at >= end:
                 break
             gave_way[place] = at
             ready[place] = 0
             sent += 1
             next_at = at + 1
+
+            if adds:
+                waiting = operands[column, O_PART] + run.operand_words[column, row]
+                while waiting >= row_size:
+                    waiting -= row_size
+                    word = operands[column, O_TAKEN]
+                    operands[column, O_LEFT + word % OPERANDS_KEPT] = at + SOUTH + REQUANTISER
+                    operands[column, O_TAKEN] = word + 1
+                operands[column, O_PART] = waiting
 
             # The row's coded words wait for the port, evenly among its sums.
             part += out_words[column, row]
@@ -191,12 +231,17 @@ def _send(run, state, end, some, have, held):
                 tail += 1
 
             if channel < channels:
-                next_at = at + run.output_cycles
+                free_at = at + run.output_cycles
+                stalls = columns[column, CONTINUED] + run.out_continued[column, row]
+                while stalls >= row_size:
+                    stalls -= row_size
+                    free_at += 1
+                columns[column, CONTINUED] = stalls
                 if pooled:
-                    next_at = at + max(run.output_cycles, pool_x[x] * pool_y[columns[column, Y]])
+                    free_at = at + max(run.output_cycles, pool_x[x] * pool_y[columns[column, Y]])
             channel += 1
             if pooled and channel == channels and x == run.out_width - 1:
-                next_at += run.pool_rest[columns[column, Y]]
+                free_at += run.pool_rest[columns[column, Y]]
             if channel == run.positions_n:
                 channel = 0
                 x += 1
@@ -210,6 +255,7 @@ def _send(run, state, end, some, have, held):
                     if columns[column, Y] == pool_y.size:
                         columns[column, Y] = 0
         columns[column, SENT], columns[column, NEXT], columns[column, PART] = sent, next_at, part
+        columns[column, FREE_AT] = free_at
         columns[column, CHANNEL], columns[column, X], columns[column, ROW_NUMBER] = channel, x, row
         writers[column, W_TAIL] = tail
         some[column] = begin < sent and (held[column] or sent == have[column])

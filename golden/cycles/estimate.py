@@ -15,19 +15,19 @@ import numpy.typing as npt
 
 from thresher.golden.compiler.mapping import assign_columns
 from thresher.golden.config import Config, Skip
+from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.loads import (
-    LoadCycles,
+    Load,
     Stream,
     element_cycles,
-    load_cycles,
+    make_load,
     random_stream,
 )
 from thresher.golden.cycles.runs import (
     LaneInput,
+    PortLoads,
     RunCycles,
     Taps,
-    Traffic,
-    kernel,
     predict_run,
 )
 from thresher.golden.cycles.sequence import LoadStep, RunStep, sequence
@@ -87,7 +87,7 @@ class Estimate:
 class _Pass:
     """A load and a run, and what they leave in the stores."""
 
-    load: LoadCycles
+    load: Load
     run: dict[str, int]
     lanes: list[LaneInput]
     taps: Taps
@@ -198,7 +198,7 @@ class _Layer:
         channels = max(column.size for column in columns)
         run = self._run(channels)
         taps, streams, most = self._weights(columns, channels, run)
-        load = load_cycles(streams, config, latency=self.latency)
+        load = make_load(streams, config, latency=self.latency)
         lanes = []
         shared = None
         for lane, segments in zip(self.lanes, self.segments, strict=True):
@@ -210,7 +210,11 @@ class _Layer:
         for column in columns:
             mask = rng.random(shape.written_size**2 * column.size) < self.activations
             out_words.append(
-                kernel().row_words(mask.view(np.uint8), shape.written_size, fmt.max_run, fmt.pairs)
+                np.stack(
+                    kernel().row_words(
+                        mask.view(np.uint8), shape.written_size, fmt.max_run, fmt.pairs
+                    )
+                )
             )
         groups = max(lane.size for lane in self.lanes) * self.channel_groups + 1
         return _Pass(
@@ -400,16 +404,17 @@ def estimate(
         words = len(RUN.words) + sum(1 + len(lane.segments) for lane in one.lanes)
 
         def predict(
-            record: int, traffic: Traffic, one: _Pass = one, results: list[RunCycles] = results
+            record: int, shared: PortLoads, one: _Pass = one, results: list[RunCycles] = results
         ) -> RunCycles:
             if not results:
                 results.append(
                     predict_run(
                         one.run, one.lanes, one.taps, one.columns, config, one.out_words,
-                        record, traffic, latency=latency,
+                        record, shared, latency=latency,
                     )
                 )  # fmt: skip
-            return results[0]
+            # Others of its kind have other loads beside them.
+            return replace(results[0], loads=None)
 
         steps.append(RunStep(needs, words, predict))
     total = sequence(steps, config, latency=latency)

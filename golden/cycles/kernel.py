@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from thresher.golden.cycles.columns import advance_columns
 from thresher.golden.cycles.compiled import compiled
-from thresher.golden.cycles.fetch import fetch
+from thresher.golden.cycles.fetch import begin_load, fetch, load_end
 from thresher.golden.cycles.lanes import advance_lanes, words_come
 from thresher.golden.cycles.port import share_port
 from thresher.golden.cycles.script import row_words, write_script, write_spans
 from thresher.golden.cycles.state import TURN, W_HEADERS
 from thresher.golden.cycles.streams import WINDOW, read_stream
 
-__all__ = ["WINDOW", "fetch", "go_on", "read_stream", "row_words", "write_script", "write_spans"]
+__all__ = [
+    "WINDOW",
+    "begin_load",
+    "fetch",
+    "go_on",
+    "load_end",
+    "read_stream",
+    "row_words",
+    "write_script",
+    "write_spans",
+]
 
 
 @compiled

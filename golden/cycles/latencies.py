@@ -42,7 +42,9 @@ CHUNK = 32  # BitReader: bits
 HELD = 3  # BitReader: chunks
 BUILD = 1  # a state between elements
 PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4, and `empty` after it
-INDEX_TABLE = -1  # HuffmanTable: cycles after GROUPS and PAIRS, less the longest code
+# HuffmanTable: cycles after GROUPS and PAIRS until a table of K symbols is ready, less the longest
+# code; that of the run symbols, less 2 a codebook entry.
+INDEX_TABLE, RUN_TABLE = -1, -2
 # Likewise of a compact loader (`pair_cycles` 6).
 COMPACT_CHUNK = 16  # ChunkReader: bits, after which a cycle passes
 ZERO, LIMITS = 16, 19  # CodeTables: passes over the lengths before and after they are read

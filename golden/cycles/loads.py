@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from thresher.golden.codes.weights import LENGTH_BITS, SHIFT_BITS, SYMBOLS_BITS
 from thresher.golden.config import Config
+from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.latencies import (
     BUILD,
     CHUNK,
@@ -21,22 +23,28 @@ from thresher.golden.cycles.latencies import (
     LINKED_START,
     PIPELINE,
     PUT,
+    RUN_TABLE,
     ZERO,
 )
-from thresher.golden.cycles.runs import kernel
+from thresher.golden.cycles.state import FAR, FETCHER_FIELDS, L_ASK, L_CHUNK, L_WORD
 
 __all__ = [
-    "LoadCycles",
+    "NOTHING",
+    "Fetchers",
+    "Load",
     "Stream",
     "element_cycles",
-    "load_cycles",
+    "load_rest",
+    "make_load",
     "random_stream",
+    "shifted",
     "stream_fields",
 ]
 
 Int64Array = npt.NDArray[np.int64]
 
-SPANS = 16  # in which a load's words are thought to fall due evenly
+
+NOTHING = np.zeros(0, np.int64)
 
 
 class Stream(NamedTuple):
@@ -88,7 +96,10 @@ def stream_fields(
         else:
             fields += [(LENGTH_BITS, 0)] * runs + [(SYMBOLS_BITS, 0)]
             fields += [(LENGTH_BITS, 0)] * index_symbols + [weight] * index_symbols
-            fields.append((0, max(0, config.code_bits + INDEX_TABLE)))
+            # Both tables are made while what follows is read; the one of the runs, which has come
+            # first, is later if there are few indices.
+            late = max(INDEX_TABLE, runs + RUN_TABLE - 2 * index_symbols)
+            fields.append((0, max(0, config.code_bits + late)))
     table = np.array(fields, np.int64)
     return table[:, 0], table[:, 1]
 
@@ -153,31 +164,34 @@ def random_stream(
     return Stream(int(times[-1]) + cycles, needs.astype(np.int64))
 
 
-class LoadCycles(NamedTuple):
-    """A load, predicted.
+@dataclass(frozen=True, eq=False)
+class Load:
+    """A load.
 
     Parameters
     ----------
+    needs
+        Of all columns, see :class:`Stream`.
+    starts
+        First of each column's, shape (P + 1,).
+    each
+        Cycles of each column if it never waits, shape (P,).
     cycles
-        From its start pulse to the last write.
+        From the start pulse to the last write, with the port for itself.
     words, burst
-        Words through the port; those at the start between which no cycle is left.
-    spans
-        Spans of time after its start in which words fall due evenly: begin, end, words.
+        Words through the port; those at the start between which it has no cycle left.
     """
 
+    needs: Int64Array
+    starts: Int64Array
+    each: Int64Array
     cycles: int
     words: int
     burst: int
-    spans: tuple[tuple[int, int, int], ...] = ()
-
-    def traffic(self, begin: int) -> list[tuple[int, int, int]]:
-        """Return when the words are taken if the load starts at ``begin``: (begin, end, words)."""
-        return [(begin + first, begin + end, words) for first, end, words in self.spans]
 
 
-def load_cycles(streams: Sequence[Stream], config: Config, *, latency: int = 4) -> LoadCycles:
-    """Predict a load whose columns have the port for themselves.
+def make_load(streams: Sequence[Stream], config: Config, *, latency: int = 4) -> Load:
+    """Put the streams of a load's columns together.
 
     Parameters
     ----------
@@ -188,21 +202,66 @@ def load_cycles(streams: Sequence[Stream], config: Config, *, latency: int = 4) 
     latency
         Of the memory.
     """
-    sizes = [stream.needs.size for stream in streams]
-    end, grants = kernel().fetch(
-        np.concatenate([stream.needs for stream in streams]),
-        np.cumsum([0, *sizes]),
-        np.array([stream.cycles for stream in streams]),
-        config.port_bits,
-        config.pair_cycles > 1,
-        latency + (LINKED_READ - 1) * config.registered_links,  # (its last link is a lane's)
-    )
-    end += (LINKED_START + LINKED_END // 2) * config.registered_links
-    gaps = np.flatnonzero(np.diff(grants) > 1)
-    burst = int(gaps[0]) + 1 if gaps.size else grants.size
-    spans = tuple(
-        (int(part[0]), int(part[-1]) + 1, part.size)
-        for part in (grants[:burst], *np.array_split(grants[burst:], SPANS))
-        if part.size
-    )
-    return LoadCycles(int(end), grants.size, burst, spans)
+    needs = np.concatenate([stream.needs for stream in streams])
+    starts = np.cumsum([0, *(stream.needs.size for stream in streams)])
+    each = np.array([stream.cycles for stream in streams], np.int64)
+    alone = Fetchers(config, latency)
+    grants = np.zeros(needs.size, np.int64)
+    load = Load(needs, starts, each, 0, 0, 0)
+    alone.begin(load, 0)
+    words = alone.fetch(FAR, NOTHING, grants)
+    gaps = np.flatnonzero(np.diff(grants[:words]) > 1)
+    burst = int(gaps[0]) + 1 if gaps.size else words
+    return replace(load, cycles=alone.end() or 0, words=words, burst=burst)
+
+
+class Fetchers:
+    """The weight fetchers and loaders: one load, under way or done, simulated up to ``at``."""
+
+    def __init__(self, config: Config, latency: int) -> None:
+        self._latency = latency + (LINKED_READ - 1) * config.registered_links
+        self._compact = config.pair_cycles > 1
+        self._chunks = config.port_bits // (COMPACT_CHUNK if self._compact else CHUNK)
+        self._load: Load | None = None
+        self.state = np.zeros((config.lanes, FETCHER_FIELDS), np.int64)
+        self.at = 0
+
+    def begin(self, load: Load, at: int) -> None:
+        """Start a load."""
+        self._load, self.at = load, at
+        kernel().begin_load(at, load.starts, self.state)
+
+    def take(self, load: Load, state: Int64Array, shift: int, at: int) -> None:
+        """Go on with a load from a state in which all times are ``shift`` less."""
+        self._load, self.at = load, at
+        self.state = shifted(state, shift)
+
+    def fetch(self, until: int, program: Int64Array, grants: Int64Array | None = None) -> int:
+        """Fetch beside the program's words, without a run, until a cycle; return the words."""
+        assert self._load is not None, "a load has begun"
+        words = kernel().fetch(
+            self.at, until, self._load.needs, self._load.starts, self._chunks, self._compact,
+            self._latency, self.state, program, NOTHING if grants is None else grants,
+        )  # fmt: skip
+        self.at = max(self.at, until)
+        return int(words)
+
+    def end(self) -> int | None:
+        """Return when the load's last write is, None if it has words to fetch."""
+        assert self._load is not None, "a load has begun"
+        end = int(kernel().load_end(self._load.each, self.state))
+        return None if end == FAR else end
+
+
+def load_rest(config: Config) -> int:
+    """Return the cycles from a load's last write until the next can begin, or a run."""
+    return 1 + (LINKED_START + LINKED_END // 2) * config.registered_links
+
+
+def shifted(state: Int64Array, shift: int) -> Int64Array:
+    """Return the state of fetchers with all times ``shift`` later."""
+    moved = state + shift
+    for field in (L_CHUNK, L_WORD):
+        moved[:, field] = state[:, field]
+    moved[state[:, L_ASK] == FAR, L_ASK] = FAR
+    return moved

@@ -2,19 +2,28 @@
 
 # numba's decorators are untyped, and each function is a part of the machine with arrays as state.
 # mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc"
-# ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0917
+# ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0915, PLR0917
 
 from __future__ import annotations
 
 from thresher.golden.cycles.compiled import compiled, inlined
-from thresher.golden.cycles.latencies import VISITS, WORDS
+from thresher.golden.cycles.fetch import begin_load, load_end, serve
+from thresher.golden.cycles.latencies import TO_PORT, TO_WORD, VISITS, WORDS
 from thresher.golden.cycles.state import (
     FAR,
+    FREE_AT,
     FREED,
     HEADERS,
     KEPT,
+    L_ASK,
     LEFT,
     NEXT,
+    O_ASKED,
+    O_HERE,
+    O_LEFT,
+    O_TAKEN,
+    O_TIME,
+    OPERANDS_KEPT,
     QUEUED,
     R_ASKED,
     R_BURST,
@@ -145,13 +154,25 @@ def _next_write(column, queue, writers):
 
 
 @compiled
+def _next_operand(column, run, operands):
+    """Return when a column asks for the next word of its operand; FAR if it has no place."""
+    asked = operands[column, O_ASKED]
+    needed = asked - run.operands_ahead
+    if needed >= operands[column, O_TAKEN] or asked >= run.operand_words[column].sum():
+        return FAR
+    if needed < 0:
+        return operands[column, O_TIME]
+    return max(operands[column, O_TIME], operands[column, O_LEFT + needed % OPERANDS_KEPT] + 1)
+
+
+@compiled
 def _charge(column, at, slack, queue, writers, columns):
     """Let a column stand still for as long as its oldest word has waited too long."""
     head = writers[column, W_HEAD]
     late = at - (queue[column, head % QUEUED] >> 1) - slack
     more = late - writers[column, W_CHARGED]
     if more > 0:
-        columns[column, NEXT] += more
+        columns[column, FREE_AT] = max(columns[column, FREE_AT], columns[column, NEXT]) + more
         writers[column, W_CHARGED] = late
         for k in range(head + 1, writers[column, W_TAIL]):
             queue[column, k % QUEUED] += 2 * more
@@ -172,16 +193,29 @@ def _write(column, at, slack, queue, writers, columns):
 
 
 @compiled
-def _due(at, traffic, port):
-    """Return the words of loads that have fallen due; each span's words fall due evenly."""
-    while port[1] < traffic.shape[0] and at >= traffic[port[1], 1]:
-        port[2] += traffic[port[1], 2]
+def _go_on_loading(run, state, end):
+    """Start the loads that start before ``end``, one after another; set what their columns ask."""
+    port, asks, times, fetchers = state.port, state.asks, state.load_times, state.fetchers
+    size = fetchers.shape[0]
+    while port[1] < run.load_begins.shape[0]:
+        load = port[1]
+        if times[load, 0] == FAR:
+            start = run.load_begins[load, 0]
+            if load:
+                start = max(start, times[load - 1, 1])
+            start += run.load_begins[load, 1]
+            if start >= end:
+                break
+            times[load, 0] = start
+            begin_load(start, run.load_starts[load], fetchers)
+        times[load, 1] = load_end(run.load_cycles[load], fetchers)
+        if times[load, 1] == FAR:
+            break
+        times[load, 1] += run.load_rest
         port[1] += 1
-    if port[1] == traffic.shape[0]:
-        return port[2]
-    begin = traffic[port[1], 0]
-    passed = max(0, at - begin)
-    return port[2] + traffic[port[1], 2] * passed // max(1, traffic[port[1], 1] - begin)
+    for column in range(size):
+        loading = port[1] < run.load_begins.shape[0] and times[port[1], 0] != FAR
+        asks[size + column] = fetchers[column, L_ASK] if loading else FAR
 
 
 @inlined
@@ -194,26 +228,30 @@ def share_port(run, state, begin, end):
     segments, visit_words, first_visit = run.segments, run.visit_words, run.first_visit
     lanes, history, headers = state.lanes, state.history, state.headers
     queue, writers, columns = state.queue, state.writers, state.columns
-    asks, port, granted, fetched = state.asks, state.port, state.granted, state.fetched
-    traffic, height, latency, slack = run.traffic, run.height, run.latency, run.slack
+    asks, port, granted, fetchers = state.asks, state.port, state.granted, state.fetchers
+    height, latency, slack = run.height, run.latency, run.slack
     size = segments.size
-    clients = 3 * size
+    adds = run.operand_words.size > 0
+    first_operand, program = 2 * size + 1, run.program
+    first_writer = first_operand + (size if adds else 0)
+    clients = first_writer + size
+    port[2] = end
+    asks[2 * size] = program[port[3]] if port[3] < program.size else FAR
+    if port[1] < run.load_begins.shape[0]:
+        _go_on_loading(run, state, end)
     for k in range(size):
         if asks[k] == FAR and segments[k]:  # it may have waited for the decoder
             asks[k] = _next_read(
                 k, segments, visit_words, first_visit, height, lanes, history, headers
             )
-        asks[2 * size + k] = _next_write(k, queue, writers)
+        asks[first_writer + k] = _next_write(k, queue, writers)
+        if adds:
+            asks[first_operand + k] = _next_operand(k, run, state.operands)
 
     at = begin
     for k in range(clients):
         at = min(at, max(asks[k], end - LEFT))
     while at < end:
-        if at >= begin and port[1] < traffic.shape[0]:
-            due = _due(at, traffic, port)
-            for column in range(size):
-                if fetched[column] * size + column < due:
-                    asks[size + column] = min(asks[size + column], at)
         client = -1
         nearest = end
         k = port[0]
@@ -226,7 +264,7 @@ def share_port(run, state, begin, end):
                 break
             nearest = min(nearest, asks[k])
         if client < 0:
-            at = at + 1 if port[1] < traffic.shape[0] else nearest
+            at = nearest
             continue
         if granted[at % LEFT] != at:
             granted[at % LEFT] = at
@@ -237,10 +275,25 @@ def share_port(run, state, begin, end):
                     client, segments, visit_words, first_visit, height, lanes, history, headers
                 )
             elif client < 2 * size:
-                fetched[client - size] += 1
-                asks[client] = FAR
+                column = client - size
+                serve(
+                    column, at, run.needs, run.load_starts[port[1]], run.chunks, run.compact,
+                    run.fetch_latency, fetchers,
+                )  # fmt: skip
+                asks[client] = fetchers[column, L_ASK]
+            elif client == 2 * size:
+                port[3] += 1
+                asks[client] = program[port[3]] if port[3] < program.size else FAR
+            elif client < first_writer:
+                column = client - first_operand
+                asked = state.operands[column, O_ASKED]
+                here = at + TO_PORT + latency + TO_WORD
+                state.operands[column, O_HERE + asked % OPERANDS_KEPT] = here
+                state.operands[column, O_ASKED] = asked + 1
+                state.operands[column, O_TIME] = at + 1
+                asks[client] = _next_operand(column, run, state.operands)
             else:
-                column = client - 2 * size
+                column = client - first_writer
                 _write(column, at, slack, queue, writers, columns)
                 asks[client] = _next_write(column, queue, writers)
         at += 1

@@ -22,9 +22,10 @@ from thresher.golden.compiler.predict import stored_values
 from thresher.golden.compiler.program import Program
 from thresher.golden.config import Config
 from thresher.golden.cycles.ahead import sequence_ahead
+from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.latencies import CHUNK, COMPACT_CHUNK
-from thresher.golden.cycles.loads import LoadCycles, Stream, load_cycles, stream_fields
-from thresher.golden.cycles.runs import LaneInput, RunCycles, Taps, Traffic, kernel, predict_run
+from thresher.golden.cycles.loads import Load, Stream, make_load, stream_fields
+from thresher.golden.cycles.runs import LaneInput, PortLoads, RunCycles, Taps, predict_run
 from thresher.golden.cycles.sequence import LoadStep, ProgramCycles, RunStep
 from thresher.golden.descriptors import (
     LOAD,
@@ -95,7 +96,7 @@ class _Loaders:
 
     def load(
         self, load: Mapping[str, int], lanes: Sequence[Mapping[str, int]], latency: int
-    ) -> tuple[Taps, LoadCycles]:
+    ) -> tuple[Taps, Load]:
         """Return what the elements hold, and how long that takes."""
         config = self._config
         chunk = CHUNK if config.pair_cycles == 1 else COMPACT_CHUNK
@@ -124,7 +125,7 @@ class _Loaders:
             at, groups = at + taps, max(groups, most)
             streams.append(Stream(end, needs[:known]))
         taken = Taps(np.ascontiguousarray(pointers[:, : groups + 1]), low[:at].copy())
-        return taken, load_cycles(streams, config, latency=latency)
+        return taken, make_load(streams, config, latency=latency)
 
     def _read_tables(
         self, data: bytes, column: int, channels: int
@@ -183,13 +184,16 @@ class _Values:
         return np.ascontiguousarray(mask)
 
     def row_words(self, address: int, channels: int) -> Int64Array:
-        """Return the words of each row that a column writes from an address on, over all maps."""
+        """Return what a column writes of each row from an address on, over all maps.
+
+        Words without headers, and continuation pairs: shape (2, rows).
+        """
         if not channels:
-            return np.zeros(0, np.int64)
+            return np.zeros((2, 0), np.int64)
         mask = self.mask(address)
         fmt = self._program.config.rlc
         rows = mask.shape[0] * mask.shape[1]
-        return np.asarray(kernel().row_words(mask.ravel(), rows, fmt.max_run, fmt.pairs), np.int64)
+        return np.stack(kernel().row_words(mask.ravel(), rows, fmt.max_run, fmt.pairs))
 
 
 class _Run(NamedTuple):
@@ -207,13 +211,13 @@ class _Run(NamedTuple):
         config: Config,
         latency: int,
         record: int,
-        traffic: Traffic,
+        shared: PortLoads,
     ) -> RunCycles:
         """Predict the run, see :func:`predict_run`."""
         run = self.fields
         rounds = run["maps"] if run["round_groups"] else 1
         made: dict[tuple[tuple[int, int], ...], LaneInput] = {}  # lanes may all read the same
-        inputs, written = [], []
+        inputs, written, operands = [], [], []
         for number, lane in enumerate(self.lanes):
             key = tuple((one["address"], one["channels"]) for one in self.segments[number])
             if key not in made:
@@ -221,16 +225,27 @@ class _Run(NamedTuple):
             inputs.append(made[key])
             first, pitch = lane["out_address"], run["out_pitch"]
             rows = [values.row_words(first + k * pitch, lane["channels"]) for k in range(rounds)]
-            written.append(np.concatenate(rows))
+            written.append(np.concatenate(rows, axis=1))
             if self.operands:
-                # The operand's words take the port in step with those that are written.
                 operand = self.operands[number]["address"]
+                words = 1 + values.row_words(operand, lane["channels"])[0]
                 # One that is broadcast has one row a map, with the first that is written.
                 step = run["pooled_height"] if run["broadcast"] else 1
-                written[-1][::step] += 1 + values.row_words(operand, lane["channels"])
+                taken = np.zeros(rows[0].shape[1], np.int64)
+                taken[::step] = words
+                operands.append(taken)
         channels = [lane["channels"] for lane in self.lanes]
         return predict_run(
-            run, inputs, taps, channels, config, written, record, traffic, latency=latency
+            run,
+            inputs,
+            taps,
+            channels,
+            config,
+            written,
+            record,
+            shared,
+            operands=operands,
+            latency=latency,
         )
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from math import isqrt
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.config import Config
+from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.latencies import (
     ADDER,
+    CHUNK,
+    COMPACT_CHUNK,
     DIGIT,
     ENCODER,
     FINISHED,
@@ -30,68 +29,68 @@ from thresher.golden.cycles.latencies import (
     REQUANTISER,
     SERIAL,
     SOUTH,
+    WORDS,
 )
+from thresher.golden.cycles.loads import Load, load_rest
 from thresher.golden.cycles.state import (
     ELEMENT_SIZE,
+    FAR,
     FIRST_WALK,
     FREE,
     FULL_RING,
+    L_CHUNK,
     W_LAST,
     WALKED,
     Run,
+    State,
     new_state,
 )
-from thresher.golden.errors import ThresherError
 
-__all__ = ["LaneInput", "RunCycles", "Taps", "Traffic", "kernel", "predict_run"]
+__all__ = ["LaneInput", "LoadsAfter", "PortLoads", "RunCycles", "Taps", "predict_run"]
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 ByteArray = npt.NDArray[np.uint8]
-JITTED = [
-    *("columns", "compiled", "fetch", "kernel", "lanes", "latencies", "port", "script", "state"),
-    "streams",
-]
-"""Modules that the machine code depends on."""
-Traffic = Sequence[tuple[int, int, int]]
-"""Spans of time in which loads take words through the port: begin, end, words."""
 
 
-def kernel() -> Any:
-    """Return the jitted loops.
+class PortLoads(NamedTuple):
+    """Loads that may share a run's port, in order, in the run's time.
 
-    Their machine code is kept in ``~/.cache/thresher/loops``, by a hash of their sources: numba
-    itself looks at the file of a function only, not at what it calls nor at the latencies.
-
-    Raises
-    ------
-    ThresherError
-        If numba is missing.
+    Parameters
+    ----------
+    loads
+        The loads.
+    begins
+        Of each: when its record can begin, and the cycles for which it is read.
+    state
+        Of the fetchers, if the first load is under way: bytes, else None.
+    program
+        When words of the program are asked for.
     """
-    try:
-        import numba  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise ThresherError(
-            "numba is missing, and the cycle model is compiled by it: pip install thresher[model]"
-        ) from error
-    return _loops()
+
+    loads: tuple[Load, ...] = ()
+    begins: tuple[tuple[int, int], ...] = ()
+    state: bytes | None = None
+    program: tuple[int, ...] = ()
 
 
-@cache
-def _loops() -> Any:
-    from numba.core import config  # noqa: PLC0415
+@dataclass(frozen=True, eq=False)
+class LoadsAfter:
+    """The loads of a run when it is over, in its time.
 
-    sources = [Path(__file__).parent / f"{name}.py" for name in JITTED]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:24]
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("THRESHER_CACHE") or Path(base) / "thresher") / "loops" / digest
-    before = config.CACHE_DIR  # type: ignore[attr-defined]
-    config.CACHE_DIR = before or str(folder)  # type: ignore[attr-defined]
-    try:
-        from thresher.golden.cycles import kernel as jitted  # noqa: PLC0415
-    finally:
-        config.CACHE_DIR = before  # type: ignore[attr-defined]
-    return jitted
+    Parameters
+    ----------
+    times
+        When each of those that have started starts and ends; None: it is under way.
+    state
+        Of the fetchers.
+    at
+        The cycle up to which they have gone.
+    """
+
+    times: list[tuple[int, int | None]]
+    state: Int64Array
+    at: int
 
 
 @dataclass(frozen=True)
@@ -161,6 +160,8 @@ class RunCycles:
     bounds
         What alone would take so many cycles: "taps" of the fullest element, "tokens" of the
         longest lane, words to "drain", words through the "port".
+    loads
+        What has become of the loads that shared its port; None: they had it for themselves.
     """
 
     cycles: int
@@ -169,6 +170,7 @@ class RunCycles:
     walking: int
     ring_full: int
     bounds: dict[str, int] = field(default_factory=dict)
+    loads: LoadsAfter | None = field(default=None, compare=False, repr=False)
 
 
 def _axis(size: int, pad: int, stride: int, outputs: int, kernel_groups: int) -> Int64Array:
@@ -247,8 +249,9 @@ def predict_run(  # noqa: PLR0917
     config: Config,
     out_words: Sequence[Int64Array],
     record: int = 0,
-    traffic: Traffic = (),
+    shared: PortLoads = PortLoads(),  # noqa: B008  # immutable
     *,
+    operands: Sequence[Int64Array] = (),
     latency: int = 4,
 ) -> RunCycles:
     """Predict a run.
@@ -266,11 +269,15 @@ def predict_run(  # noqa: PLR0917
     config
         The machine.
     out_words
-        Words that each column writes of each row of each map, without headers.
+        What each column writes of each row of each map: words without headers, and continuation
+        pairs. Shape (2, rows).
     record
         Cycles from dispatch to start, in which the record is read.
-    traffic
-        What loads take through the port, from the start on.
+    shared
+        Loads that share the port.
+    operands
+        Words of an operand that each column reads with each row, headers included; none: there is
+        no operand.
     latency
         Of the memory, from a request to its response.
 
@@ -319,10 +326,14 @@ def predict_run(  # noqa: PLR0917
     if linked:  # (in the array a link behind every second row)
         through += (size - 1) // 2 + LINKED_OUTPUT + config.lookup + config.residual + LINKED_WRITE
         through += LINKED_TOKEN + run["add"]
-    written = np.zeros((size, rows), np.int64)
-    for column, counts in enumerate(out_words):
-        if counts.size:
-            np.add.at(written[column], ends, counts)
+    written = _by_row([words for words, _ in out_words], ends, rows)
+    # Between pooled values there is time for them, and so there is with a serial scaler.
+    continued = _by_row([pairs for _, pairs in out_words], ends, rows)
+    if pooled or config.output_cycles > 1:
+        continued[:] = 0
+    sums = run["out_height"] * run["out_width"]
+    written_sums = run["pooled_height"] * run["pooled_width"] if pooled else sums
+    taken = _by_row(operands, ends, rows)
     constants = Run(
         entries=np.concatenate(entries),
         script_start=np.cumsum([0, *(script.shape[0] for script in entries)]),
@@ -350,15 +361,30 @@ def predict_run(  # noqa: PLR0917
         pool_rest=pool[2],
         out_words=written,
         out_headers=np.bincount(ends, minlength=rows),
+        out_continued=continued,
+        operand_words=taken,
+        operands_ahead=WORDS if config.output_cycles == 1 else 1,
+        program=np.array(shared.program, np.int64),
         through=through,
-        slack=config.rlc.pairs,
-        traffic=np.array(traffic, np.int64).reshape(-1, 3),
+        slack=config.rlc.pairs * sums // max(1, written_sums),
+        needs=_joined([load.needs for load in shared.loads]),
+        load_starts=_load_starts(shared.loads, size),
+        load_cycles=np.array([load.each for load in shared.loads], np.int64).reshape(-1, size),
+        load_begins=np.array(shared.begins, np.int64).reshape(-1, 2),
+        chunks=config.port_bits // (CHUNK if config.pair_cycles == 1 else COMPACT_CHUNK),
+        compact=config.pair_cycles > 1,
+        fetch_latency=latency + (LINKED_READ - 1) * linked,
+        load_rest=load_rest(config),
     )
     state = new_state(constants)
+    if shared.state is not None:
+        state.fetchers[:] = np.frombuffer(shared.state, np.int64).reshape(state.fetchers.shape)
+        state.load_times[0, 0] = 0
     jitted.go_on(constants, state)
     elements_end = state.elements.reshape(-1, ELEMENT_SIZE).T
     walked = elements_end[WALKED]
     finished = int(state.writers[:, W_LAST].max()) + FINISHED + LINKED_END * linked
+    moved = [*visit_words, *(words for words, _ in out_words)]
     return RunCycles(
         cycles=record + finished + 1,
         start=record + int(elements_end[FIRST_WALK].max()),
@@ -369,7 +395,40 @@ def predict_run(  # noqa: PLR0917
             "taps": int(walked.max()),
             "tokens": max(script.shape[0] for script in entries),
             "drain": rows * run["row_size"],
-            "port": int(sum(words.sum() + words.size for words in visit_words))
-            + int(sum(words.sum() + words.size for words in out_words)),
+            "port": sum(int(words.sum()) + words.size for words in moved)
+            + sum(int(words.sum()) for words in operands),
         },
+        loads=_loads_after(constants, state, shared.loads),
     )
+
+
+def _by_row(words: Sequence[Int64Array], ends: Int64Array, rows: int) -> Int64Array:
+    """Words of each column by the output row with which they are written, shape (columns, rows)."""
+    counts = np.zeros((len(words), rows), np.int64)
+    for column, written in enumerate(words):
+        if written.size:
+            np.add.at(counts[column], ends, written)
+    return counts
+
+
+def _joined(parts: Sequence[Int64Array]) -> Int64Array:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _load_starts(loads: Sequence[Load], size: int) -> Int64Array:
+    """First chunk of each load's columns, all loads' chunks being one row."""
+    sizes = np.cumsum([0, *(load.needs.size for load in loads)])
+    starts = [load.starts + first for load, first in zip(loads, sizes[:-1], strict=True)]
+    return np.array(starts, np.int64).reshape(-1, size + 1)
+
+
+def _loads_after(run: Run, state: State, loads: Sequence[Load]) -> LoadsAfter:
+    times: list[tuple[int, int | None]] = [
+        (int(start), None if end == FAR else int(end))
+        for start, end in state.load_times
+        if start != FAR
+    ]
+    fetchers = state.fetchers.copy()
+    if times:
+        fetchers[:, L_CHUNK] -= run.load_starts[len(times) - 1, 0]
+    return LoadsAfter(times, fetchers, int(state.port[2]))

@@ -25,19 +25,23 @@ LONGEST = 63
 
 @allocating
 def row_words(mask, rows, max_run, pairs):
-    """Return the words of each row's code, headers excluded; rows of equal size."""
-    counts = np.zeros(rows, np.int64)
+    """Return the words of each row's code, headers excluded, and its continuation pairs.
+
+    The rows are of equal size.
+    """
+    counts, continued = np.zeros((2, rows), np.int64)
     size = mask.size // max(1, rows)
     for row in range(rows):
         zeros = count = 0
         for at in range(row * size, (row + 1) * size):
             if mask[at]:
+                continued[row] += zeros // (max_run + 1)
                 count += zeros // (max_run + 1) + 1
                 zeros = 0
             else:
                 zeros += 1
         counts[row] = (count + pairs - 1) // pairs
-    return counts
+    return counts, continued
 
 
 @allocating

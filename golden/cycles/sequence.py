@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 
+import numpy as np
+
 from thresher.golden.config import Config
 from thresher.golden.cycles.latencies import (
     DONE,
@@ -18,8 +20,9 @@ from thresher.golden.cycles.latencies import (
     TO_PORT,
     TO_WORD,
 )
-from thresher.golden.cycles.loads import LoadCycles
-from thresher.golden.cycles.runs import RunCycles, Traffic
+from thresher.golden.cycles.loads import NOTHING, Fetchers, Load, load_rest, shifted
+from thresher.golden.cycles.runs import LoadsAfter, PortLoads, RunCycles
+from thresher.golden.cycles.state import FAR
 from thresher.golden.descriptors import counter_words
 
 __all__ = ["LoadStep", "ProgramCycles", "RunStep", "sequence"]
@@ -31,21 +34,21 @@ class LoadStep:
 
     needs: int
     words: int
-    load: LoadCycles
+    load: Load
 
 
 @dataclass(frozen=True)
 class RunStep:
     """A RUN: the loads that it needs, its descriptor words, and what predicts it.
 
-    ``predict`` takes the cycles from dispatch to start and the traffic of loads after the start;
+    ``predict`` takes the cycles from dispatch to start and the loads that share the port;
     ``held`` words of the record are not read before the run before is finished; about ``guess``
     cycles are expected.
     """
 
     needs: int
     words: int
-    predict: Callable[[int, Traffic], RunCycles]
+    predict: Callable[[int, PortLoads], RunCycles]
     held: int = 0
     guess: int = 0
 
@@ -80,9 +83,10 @@ class _Program:
         self._here = 0  # when the memory word in hand came
         self._asks = FIRST_ASK  # when the next one can be asked for
         self._left: list[int] = []  # when each memory word had been taken
+        self.asked: list[int] = []  # when each is asked for, until someone grants it
         self._busy = (0, 0)  # when a load takes every word
 
-    def begin_load(self, start: int, load: LoadCycles) -> None:
+    def begin_load(self, start: int, load: Load) -> None:
         """Let a load take the port, each column in its turn, and the program in its own."""
         self._busy = (start, start + load.burst)
 
@@ -90,6 +94,7 @@ class _Program:
         """Return the same, to go on from here more than once."""
         other = copy(self)
         other._left = self._left[-READ_AHEAD:]
+        other.asked = list(self.asked)
         return other
 
     def read(self, words: int, begin: int) -> int:
@@ -99,6 +104,7 @@ class _Program:
             if self._at % self._per_word == 0:
                 if len(self._left) >= READ_AHEAD:
                     self._asks = max(self._asks, self._left[-READ_AHEAD] + TAKEN)
+                self.asked.append(self._asks)
                 first, end = self._busy
                 served = self._asks + (self._lanes if first <= self._asks < end else 0)
                 self._asks = served + 1
@@ -108,6 +114,103 @@ class _Program:
             if self._at % self._per_word == 0:
                 self._left.append(now - 1)
         return now
+
+
+class _Loads:
+    """The loads of a program, in absolute time."""
+
+    def __init__(self, config: Config, latency: int, program: _Program) -> None:
+        self._fetchers, self._program = Fetchers(config, latency), program
+        self._rest = load_rest(config)
+        self.all: list[Load] = []
+        self.starts: list[int] = []
+        self._ends: list[int | None] = []  # the cycle after
+
+    def begin(self, load: Load, at: int) -> None:
+        """Start a load; the one before it is done."""
+        self._fetchers.begin(load, at)
+        self._add(load, at, None)
+
+    def _add(self, load: Load, start: int, end: int | None) -> None:
+        self.all.append(load)
+        self.starts.append(start)
+        self._ends.append(end)
+
+    def end(self, count: int) -> int:
+        """Return the cycle after the first ``count`` loads, the last of which may be under way."""
+        if count == 0:
+            return 0
+        end = self._ends[count - 1]
+        if end is None:
+            self._fetch(FAR)
+            self._note()
+            end = self._ends[count - 1]
+            assert end is not None, "all words are fetched"
+        return end
+
+    def _fetch(self, until: int) -> None:
+        """Let the load go on without a run, beside the program."""
+        asked = [ask for ask in self._program.asked if ask >= self._fetchers.at]
+        self._fetchers.fetch(until, np.array(asked, np.int64))
+
+    def _note(self) -> None:
+        end = self._fetchers.end()
+        self._ends[-1] = None if end is None else end + self._rest
+
+    def share(
+        self, start: int, follow: Sequence[tuple[Load, int, int]], asked: Sequence[int]
+    ) -> PortLoads:
+        """Return what shares the port of a run that starts at ``start``.
+
+        ``follow`` are loads behind its record: when theirs can begin, how long it is read. The
+        program's words are ``asked`` for.
+        """
+        if self.all and self._ends[-1] is None:
+            self._fetch(start)
+            self._note()
+        self._program.asked.clear()
+        program = tuple(max(0, ask - start) for ask in asked)
+        loads = [load for load, *_ in follow]
+        begins = [(begin - start, words) for _, begin, words in follow]
+        if not (self.all and self._ends[-1] is None):
+            last = self.end(len(self.all)) - start
+            begins = [(max(begin, last), words) for begin, words in begins]
+            return PortLoads(tuple(loads), tuple(begins), None, program)
+        state = shifted(self._fetchers.state, -start)
+        return PortLoads((self.all[-1], *loads), ((0, 0), *begins), state.tobytes(), program)
+
+    def go_on(self, start: int, shared: PortLoads, after: LoadsAfter | None, until: int) -> None:
+        """Take over what became of a run's loads, or let them go on alone ``until`` its end."""
+        if after is None:
+            after = self._alone(start, shared, until)
+        for number, (begin, end) in enumerate(after.times):
+            last = None if end is None else start + end
+            if number == 0 and shared.state is not None:
+                self._ends[-1] = last
+            else:
+                self._add(shared.loads[number], start + begin, last)
+        if after.times:
+            self._fetchers.take(self.all[-1], after.state, start, start + after.at)
+
+    def _alone(self, start: int, shared: PortLoads, until: int) -> LoadsAfter:
+        """Let the loads go on without the run."""
+        fetchers = self._fetchers
+        times: list[tuple[int, int | None]] = []
+        end: int | None = 0
+        for number, (load, (ready, words)) in enumerate(
+            zip(shared.loads, shared.begins, strict=True)
+        ):
+            begin = 0
+            if number or shared.state is None:
+                begin = max(ready, end or 0) + words if number else ready + words
+                if end is None or start + begin >= until:
+                    break
+                fetchers.begin(load, start + begin)
+            fetchers.fetch(until, NOTHING)
+            last = fetchers.end()
+            end = None if last is None else last + self._rest - start
+            times.append((begin, end))
+        return LoadsAfter(times, shifted(fetchers.state, -start), until - start)
 
 
 def sequence(
@@ -126,41 +229,49 @@ def sequence(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from thresher.golden.cycles.loads import Stream, make_load
     >>> run = RunCycles(cycles=300, start=0, tail=0, walking=0, ring_full=0)
-    >>> steps = [LoadStep(0, 5, LoadCycles(100, 10, 0)), RunStep(1, 12, lambda *_: run)]
+    >>> load = make_load([Stream(100, np.array([0]))], Config(lanes=1))
+    >>> steps = [LoadStep(0, 5, load), RunStep(1, 12, lambda *_: run)]
     >>> sequence(steps, Config(lanes=1)).cycles
-    424
+    0
     """
     program = _Program(config, latency)
-    now = loads_free = dispatch = 0
+    loads = _Loads(config, latency, program)
+    now = dispatch = 0
     run_free = FIRST_ASK + TO_PORT + latency + TO_WORD
     starts = START + LINKED_START * config.registered_links  # after its dispatch
-    started: list[tuple[int, LoadCycles]] = []
-    load_ends: list[int] = []
+    load_count = 0
     run_ends: list[int] = []
     passes: list[RunCycles] = []
     waits: list[int] = []
     for number, step in enumerate(steps):
         if isinstance(step, LoadStep):
-            begin = max(now, loads_free, run_ends[step.needs - 1] if step.needs else 0)
-            now = program.read(step.words, begin)
+            if load_count < len(loads.all):  # it has started while the run before it goes on
+                program.read(step.words, now)
+                now = loads.starts[load_count]
+            else:
+                begin = max(
+                    now, loads.end(load_count), run_ends[step.needs - 1] if step.needs else 0
+                )
+                now = program.read(step.words, begin)
+                loads.begin(step.load, now)
             program.begin_load(now, step.load)
-            started.append((now, step.load))
-            loads_free = now + step.load.cycles + 1
-            load_ends.append(loads_free)
+            load_count += 1
             continue
         # Its record is read when the run before it has left its place.
         begin = max(now, dispatch + START)
         now = max(program.read(step.words, begin), run_free + step.held if step.held else 0)
-        loaded = load_ends[step.needs - 1] if step.needs else 0
+        loaded = loads.end(step.needs)
         dispatch = max(now, run_free, loaded)
         idle = dispatch if loaded >= now else max(loaded, begin)
         waits.append(max(0, idle - run_free))
 
-        # Loads under way, and those that start while this runs.
+        # Loads under way, and those that may start while this runs.
         start = dispatch + starts
-        traffic = started[-1][1].traffic(started[-1][0] - start) if started else []
-        begin, free, runs, ahead = now, loads_free, 0, program.copy()
+        follow: list[tuple[Load, int, int]] = []
+        begin, ahead, runs, seen = now, program.copy(), 0, load_count
         for after in steps[number + 1 :]:
             if isinstance(after, RunStep):
                 runs += 1
@@ -168,13 +279,17 @@ def sequence(
                 continue
             if runs > 1 or after.needs > len(run_ends):
                 break
-            begin = ahead.read(after.words, max(begin, free))
-            ahead.begin_load(begin, after.load)
-            traffic += after.load.traffic(begin - start)
-            free = begin + after.load.cycles + 1
-        result = step.predict(starts, [span for span in traffic if span[1] > 0])
+            read = ahead.read(after.words, begin)
+            ahead.begin_load(read, after.load)
+            if seen >= len(loads.all):
+                follow.append((after.load, begin, read - begin))
+            begin = read
+            seen += 1
+        shared = loads.share(start, follow, ahead.asked[len(program.asked) :])
+        result = step.predict(starts, shared)
         passes.append(result)
         run_free = dispatch + result.cycles
+        loads.go_on(start, shared, result.loads, run_free)
         run_ends.append(run_free)
-    cycles = max(now, loads_free, run_free) + counter_words(config.port_bits) + DONE
-    return ProgramCycles(cycles, passes, waits)
+    end = max(now, loads.end(load_count), run_free)
+    return ProgramCycles(end + counter_words(config.port_bits) + DONE, passes, waits)

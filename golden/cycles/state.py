@@ -61,12 +61,25 @@ WORD_HERE, WORD_TAKEN, VISIT_HERE, VISIT_TAKEN, HISTORY_FIELDS = range(5)
 
 COUNT = 0x1FFFF  # mask of a token's taps
 
-# State of a column: words sent, when the next one can be, the word's channel, x, row of the map and
-# row of the run; parts of a coded word.
-SENT, NEXT, CHANNEL, X, Y, ROW_NUMBER, PART, COLUMN_FIELDS = range(8)
+# State of a column: words sent, when the next one and when the next value can be, the word's
+# channel, x, row of the map and row of the run; parts of a coded word and of a cycle that a long
+# run of zeros costs.
+SENT, NEXT, FREE_AT, CHANNEL, X, Y, ROW_NUMBER, PART, CONTINUED, COLUMN_FIELDS = range(10)
 
 # State of a row writer: words that wait for the port, when it is free for one, headers to come.
 W_HEAD, W_TAIL, W_FREE, W_CHARGED, W_HEADERS, W_LAST, WRITER_FIELDS = range(7)
+
+
+# State of a weight fetcher and its loader: next chunk, when it asks for the next word, how late the
+# stream is, when the last chunk went to the window, words; when the last chunks were used, when the
+# last words had been taken.
+L_CHUNK, L_ASK, L_LATE, L_QUEUED, L_WORD, L_USED, L_TAKEN, FETCHER_FIELDS = 0, 1, 2, 3, 4, 5, 8, 16
+
+# State of a reader of operands, whose headers count as words: words asked for, when it can ask for
+# one more, words taken, parts of one; when the last words came and were taken.
+O_ASKED, O_TIME, O_TAKEN, O_PART = range(4)
+O_HERE, O_LEFT, OPERAND_FIELDS = 4, 36, 68
+OPERANDS_KEPT = 32
 
 
 class Run(NamedTuple):
@@ -95,12 +108,29 @@ class Run(NamedTuple):
     out_words, out_headers
         Words that each column writes for the windows that each output row ends, shape (P, rows),
         and the headers, shape (rows,).
+    out_continued
+        Cycles of each row in which the encoder takes no value, shape (P, rows).
+    operand_words
+        Words of the operand that each column takes with each output row, headers included: shape
+        (P, rows), or (0, 0) if nothing is added.
+    operands_ahead
+        Words of it that are asked for and not taken, at most.
+    program
+        When each word of the program is asked for, shape (words,).
     through
         Cycles from a word's sending to the last word of its row on offer to the port.
     slack
         Values that a column can still take while a word waits for the port: those of a word.
-    traffic
-        Spans of time in which loads take words, shape (spans, 3): begin, end, words.
+    needs, load_starts, load_cycles
+        Loads that may share the port: the cycle in which each chunk is needed; first chunk of each
+        load's columns, shape (loads, P + 1); cycles of these, shape (loads, P).
+    load_begins
+        When each load's record can begin and the cycles for which it is read, shape (loads, 2). The
+        first one is under way if it has started.
+    chunks, compact
+        Chunks of a word; whether the loaders are compact.
+    fetch_latency, load_rest
+        Of the memory, for a fetcher; cycles from a load's last write until the next can begin.
     """
 
     entries: Any
@@ -129,9 +159,20 @@ class Run(NamedTuple):
     pool_rest: Any
     out_words: Any
     out_headers: Any
+    out_continued: Any
+    operand_words: Any
+    operands_ahead: int
+    program: Any
     through: int
     slack: int
-    traffic: Any
+    needs: Any
+    load_starts: Any
+    load_cycles: Any
+    load_begins: Any
+    chunks: int
+    compact: bool
+    fetch_latency: int
+    load_rest: int
 
 
 class State(NamedTuple):
@@ -164,13 +205,18 @@ class State(NamedTuple):
         Of the next words of a column: when all elements have it; when the word before left its
         place. Shape (P * words,).
     port
-        Client served last; span of the loads, words before it.
+        Client served last; load in hand; end of the turn; words of the program.
     asks
-        Since when each client asks: row readers, weight fetchers, writers.
+        Since when each client asks: row readers, weight fetchers, the program's, readers of
+        operands if something is added, writers.
     granted
         Cycles in which the port was taken, the last LEFT.
-    fetched, queue, writers
-        Words of the loads, words that wait for the port, the writers.
+    fetchers, load_times
+        Shape (P, FETCHER_FIELDS); when each load starts and ends, FAR: not yet, shape (loads, 2).
+    operands
+        Readers of operands, shape (P, OPERAND_FIELDS).
+    queue, writers
+        Words that wait for the port, the writers.
     waits, some, have, held
         Of lanes and of columns within a turn, see there.
     """
@@ -191,7 +237,9 @@ class State(NamedTuple):
     port: Any
     asks: Any
     granted: Any
-    fetched: Any
+    fetchers: Any
+    load_times: Any
+    operands: Any
     queue: Any
     writers: Any
     waits: Any
@@ -220,6 +268,8 @@ def new_state(run: Run) -> State:
     lanes[:, R_TIME] = np.where(single, SINGLE_START, SEVERAL_START)
     visits = np.where(single, run.height, run.segments * (run.height + 1))
     lanes[:, R_BURSTS] = visits * run.maps
+    operands = zeros(OPERAND_FIELDS)
+    operands[:, O_TIME] = SINGLE_START
     writers = zeros(WRITER_FIELDS)
     writers[:, W_LAST] = -1
     writers[:, W_HEADERS] = np.where(run.channels > 0, run.out_headers.sum(), 0)
@@ -245,10 +295,12 @@ def new_state(run: Run) -> State:
         columns=zeros(COLUMN_FIELDS),
         ready=zeros(QUEUE * run.banks).ravel(),
         gave_way=zeros(QUEUE * run.banks).ravel() - 1,
-        port=np.zeros(3, np.int64),
-        asks=np.full(3 * size, FAR),
+        port=np.zeros(4, np.int64),
+        asks=np.full(4 * size + 1, FAR),
         granted=np.full(LEFT, -1),
-        fetched=zeros(),
+        fetchers=zeros(FETCHER_FIELDS),
+        load_times=np.full((len(run.load_begins), 2), FAR),
+        operands=operands,
         queue=zeros(QUEUED),
         writers=writers,
         waits=np.ones(size, np.bool_),
