@@ -41,6 +41,7 @@ from thresher.golden.cycles.state import (
     O_LEFT,
     O_PART,
     O_TAKEN,
+    O_TOTAL,
     OPERANDS_KEPT,
     PADDING,
     PART,
@@ -205,7 +206,7 @@ def _send(run, state, end, some, have, held):
                 if word < operands[column, O_ASKED]:
                     here = operands[column, O_HERE + word % OPERANDS_KEPT]
                     at = max(at, here - SOUTH - REQUANTISER)
-                elif channel < channels:
+                elif channel < channels and word < operands[column, O_TOTAL]:
                     break
             if at >= end:
                 break

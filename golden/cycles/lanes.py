@@ -161,7 +161,7 @@ def advance_lanes(run, state, end, waits):
     """Let the lanes in ``waits`` go on until ``end``; keep there those that wait for a word."""
     size = run.channels.size
     depth, kernel_width, ring_rows = run.fifo_depth, run.kernel_width, run.ring_rows
-    entries, starts, script_start = run.entries, run.starts, run.script_start
+    entries, starts, scripts = run.entries, run.starts, run.scripts
     segments, visit_words, first_visit = run.segments, run.visit_words, run.first_visit
     lanes, history, elements, fifos = state.lanes, state.history, state.elements, state.fifos
     tokens = state.tokens
@@ -171,7 +171,7 @@ def advance_lanes(run, state, end, waits):
             continue
         waits[lane] = False
         first = lane * (size + 1)
-        here_at, last_entry, more = lanes[lane, AT], script_start[lane + 1], lanes[lane, T_LEFT]
+        here_at, last_entry, more = lanes[lane, AT], scripts[lane, 1], lanes[lane, T_LEFT]
         decoded, item = lanes[lane, DECODED], lanes[lane, TAKEN]
         control, stage = lanes[lane, CONTROL], lanes[lane, STAGE]
         repeated, offered = lanes[lane, REPEATED], lanes[lane, OFFERED]

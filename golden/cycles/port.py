@@ -23,6 +23,7 @@ from thresher.golden.cycles.state import (
     O_LEFT,
     O_TAKEN,
     O_TIME,
+    O_TOTAL,
     OPERANDS_KEPT,
     QUEUED,
     R_ASKED,
@@ -158,7 +159,7 @@ def _next_operand(column, run, operands):
     """Return when a column asks for the next word of its operand; FAR if it has no place."""
     asked = operands[column, O_ASKED]
     needed = asked - run.operands_ahead
-    if needed >= operands[column, O_TAKEN] or asked >= run.operand_words[column].sum():
+    if needed >= operands[column, O_TAKEN] or asked >= operands[column, O_TOTAL]:
         return FAR
     if needed < 0:
         return operands[column, O_TIME]

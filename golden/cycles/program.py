@@ -17,7 +17,6 @@ import numpy.typing as npt
 from thresher.golden.codes.bits import BitReader, CodeError
 from thresher.golden.codes.huffman import DecodeTable
 from thresher.golden.codes.weights import LENGTH_BITS, SHIFT_BITS, SYMBOLS_BITS
-from thresher.golden.compiler.layout import Words
 from thresher.golden.compiler.predict import stored_values
 from thresher.golden.compiler.program import Program
 from thresher.golden.config import Config
@@ -159,29 +158,39 @@ class _Values:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._made: dict[int, tuple[str, Int64Array]] = {}
+        self._made: dict[int, tuple[str, Int64Array, int]] = {}
         self._held: dict[str, ByteArray] = {}
         self._lock = Lock()
         for name, stored in program.maps.items():
-            for addresses, streams in zip(stored.addresses, stored.segments, strict=True):
+            segments = zip(stored.addresses, stored.segments, stored.pitches, strict=True)
+            for addresses, streams, pitch in segments:
                 for address, mine in zip(addresses, streams, strict=True):
                     if mine.size:
-                        self._made[address] = (name, mine)
+                        self._made[address] = (name, mine, pitch)
 
     def mask(self, address: int) -> ByteArray:
         """Return 1 where a value is not zero, shape (maps, height, width, channels)."""
-        program = self._program
-        name, mine = self._made[address]
+        name, mine, pitch = self._made[address]
+        if name == "input":
+            return self._stored(address, mine.size, pitch)
         with self._lock:
             if name not in self._held:
-                if name == "input":
-                    words = Words(program.image)
-                    held = program.maps[name].decode(words, program.inputs, program.config)
-                else:
-                    held = stored_values(program.maps[name], program.inference.outputs)
+                held = stored_values(self._program.maps[name], self._program.inference.outputs)
                 self._held[name] = (held != 0).view(np.uint8)
-        mask = self._held[name][:, mine].transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(mask)
+        return np.ascontiguousarray(self._held[name][:, mine].transpose(0, 2, 3, 1))
+
+    def _stored(self, address: int, channels: int, pitch: int) -> ByteArray:
+        """Read a mask of the inputs from the image."""
+        image, fmt = self._program.image, self._program.config.rlc
+        _, height, width = self._program.maps["input"].shape
+        masks = [
+            kernel().read_mask(
+                image.ravel(), (address + number * pitch) * image.shape[1], image.shape[1], height,
+                width * channels, fmt.run_bits, fmt.pair_bits, fmt.pairs,
+            )
+            for number in range(self._program.inputs)
+        ]  # fmt: skip
+        return np.stack(masks).reshape(-1, height, width, channels)
 
     def row_words(self, address: int, channels: int) -> Int64Array:
         """Return what a column writes of each row from an address on, over all maps.

@@ -301,18 +301,22 @@ def predict_run(  # noqa: PLR0917
         run["width"], run["pad_x"], run["stride_x"], run["out_width"], run["kernel_width"]
     )
     markers = _markers(run)
-    entries, visit_words = [], []
-    made: dict[tuple[int, ...], tuple[Any, Any]] = {}
+    entries, visit_words, scripts = [], [], []
+    made: dict[tuple[int, ...], tuple[Any, tuple[int, int]]] = {}
+    written_entries = 0
     for lane in lanes:
         key = (id(lane.mask), *lane.segments)
         if key not in made:  # lanes may all read the same
-            made[key] = jitted.write_script(
+            script, words = jitted.write_script(
                 lane.mask, np.asarray(lane.segments, np.int64), run["maps"], y_table, x_table,
                 markers, geometry, bool(run["send_zeros"]), bool(run["gate"]),
                 config.rlc.max_run, config.rlc.pairs,
             )  # fmt: skip
-        entries.append(made[key][0])
-        visit_words.append(made[key][1])
+            first, written_entries = written_entries, written_entries + len(script)
+            entries.append(script)
+            made[key] = words, (first, written_entries)
+        visit_words.append(made[key][0])
+        scripts.append(made[key][1])
 
     rows = run["maps"] * run["out_height"]
     pooled = run["pool"] != 0
@@ -336,7 +340,7 @@ def predict_run(  # noqa: PLR0917
     taken = _by_row(operands, ends, rows)
     constants = Run(
         entries=np.concatenate(entries),
-        script_start=np.cumsum([0, *(script.shape[0] for script in entries)]),
+        scripts=np.array(scripts, np.int64),
         segments=np.array([len(lane.segments) for lane in lanes]),
         visit_words=np.concatenate(visit_words),
         first_visit=np.cumsum([0, *(words.size for words in visit_words)]),
@@ -393,7 +397,7 @@ def predict_run(  # noqa: PLR0917
         ring_full=int(elements_end[FULL_RING].sum()),
         bounds={
             "taps": int(walked.max()),
-            "tokens": max(script.shape[0] for script in entries),
+            "tokens": max(last - first for first, last in scripts),
             "drain": rows * run["row_size"],
             "port": sum(int(words.sum()) + words.size for words in moved)
             + sum(int(words.sum()) for words in operands),

@@ -12,7 +12,7 @@ from thresher.golden.cycles.compiled import allocating
 
 __all__ = [
     "BUBBLE", "COMPLETE", "END_ROW", "HIT", "KIND", "LAST", "LONGEST", "NEW_MAP", "NEW_WORD",
-    "OPEN", "ROW", "STEP", "TOKENS", "row_words", "write_script", "write_spans",
+    "OPEN", "ROW", "STEP", "TOKENS", "read_mask", "row_words", "write_script", "write_spans",
 ]  # fmt: skip
 
 # An entry is a cycle of the decoder, or a step of the token maker's sequence.
@@ -21,6 +21,38 @@ KIND = 15
 NEW_WORD = 16  # with BUBBLE, STEP, HIT: a word begins
 LAST = 32  # with them: a visit ends
 LONGEST = 63
+HEADER_MASK = (1 << 20) - 1  # of a row's header: its words
+
+
+@allocating
+def read_mask(image, at, word, rows, count, run_bits, pair_bits, pairs):
+    """Return which of the values of a map's coded rows are not zero, shape (rows * count,).
+
+    ``image`` are bytes, ``at`` the first header's, ``word`` is the bytes of a word; each row has
+    ``count`` values in pairs of ``pair_bits``, see :mod:`thresher.golden.codes.rlc`.
+    """
+    mask = np.zeros(rows * count, np.uint8)
+    for row in range(rows):
+        words = np.int64(0)
+        for k in range(word - 3, word):
+            words = words << 8 | np.int64(image[at + k])
+        at += word
+        value_at, end = row * count, (row + 1) * count
+        for _ in range(words & HEADER_MASK):
+            for pair in range(pairs):
+                # Its lowest bit lies in byte ``lowest`` of the word, which is big-endian.
+                lowest = at + word - 1 - (pair * pair_bits >> 3)
+                bits = np.int64(0)
+                for k in range(max(at, lowest - 4), lowest + 1):
+                    bits = bits << 8 | np.int64(image[k])
+                bits = bits >> (pair * pair_bits & 7) & (1 << pair_bits) - 1
+                value_at += bits & (1 << run_bits) - 1
+                if value_at >= end:
+                    break
+                mask[value_at] = bits >> run_bits != 0
+                value_at += 1
+            at += word
+    return mask
 
 
 @allocating

@@ -76,9 +76,9 @@ W_HEAD, W_TAIL, W_FREE, W_CHARGED, W_HEADERS, W_LAST, WRITER_FIELDS = range(7)
 L_CHUNK, L_ASK, L_LATE, L_QUEUED, L_WORD, L_USED, L_TAKEN, FETCHER_FIELDS = 0, 1, 2, 3, 4, 5, 8, 16
 
 # State of a reader of operands, whose headers count as words: words asked for, when it can ask for
-# one more, words taken, parts of one; when the last words came and were taken.
-O_ASKED, O_TIME, O_TAKEN, O_PART = range(4)
-O_HERE, O_LEFT, OPERAND_FIELDS = 4, 36, 68
+# one more, words taken, parts of one, all words; when the last words came and were taken.
+O_ASKED, O_TIME, O_TAKEN, O_PART, O_TOTAL = range(5)
+O_HERE, O_LEFT, OPERAND_FIELDS = 5, 37, 69
 OPERANDS_KEPT = 32
 
 
@@ -87,8 +87,9 @@ class Run(NamedTuple):
 
     Parameters
     ----------
-    entries, script_start
-        Scripts of the lanes, one behind the other, see :func:`write_script`.
+    entries, scripts
+        Scripts, one behind the other, see :func:`write_script`; first and last entry of each
+        lane's, shape (P, 2).
     segments, visit_words, first_visit
         Segments of each lane; words of each visit, first visit of each lane.
     height, maps
@@ -134,7 +135,7 @@ class Run(NamedTuple):
     """
 
     entries: Any
-    script_start: Any
+    scripts: Any
     segments: Any
     visit_words: Any
     first_visit: Any
@@ -260,7 +261,7 @@ def new_state(run: Run) -> State:
         return np.zeros((size, *shape), np.int64)
 
     lanes = zeros(LANE_FIELDS)
-    lanes[:, AT] = run.script_start[:-1]
+    lanes[:, AT] = run.scripts[:, 0]
     lanes[:, BUSY] = 1
     lanes[:, T_COLUMN] = size
     lanes[:, CONTROL] = run.input_cycles
@@ -270,6 +271,8 @@ def new_state(run: Run) -> State:
     lanes[:, R_BURSTS] = visits * run.maps
     operands = zeros(OPERAND_FIELDS)
     operands[:, O_TIME] = SINGLE_START
+    if run.operand_words.size:
+        operands[:, O_TOTAL] = run.operand_words.sum(axis=1)
     writers = zeros(WRITER_FIELDS)
     writers[:, W_LAST] = -1
     writers[:, W_HEADERS] = np.where(run.channels > 0, run.out_headers.sum(), 0)
