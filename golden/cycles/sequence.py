@@ -235,7 +235,7 @@ def sequence(
     >>> load = make_load([Stream(100, np.array([0]))], Config(lanes=1))
     >>> steps = [LoadStep(0, 5, load), RunStep(1, 12, lambda *_: run)]
     >>> sequence(steps, Config(lanes=1)).cycles
-    0
+    435
     """
     program = _Program(config, latency)
     loads = _Loads(config, latency, program)
