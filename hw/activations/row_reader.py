@@ -81,8 +81,8 @@ class RowReader(wiring.Component):
     response : ``In(stream.Signature(unsigned(config.port_bits)))``
         Their words, in order; always taken.
     o : ``Out(stream.Signature(row_word_layout(config)))``
-        Words of the rows: at least one item a visit (``empty`` if the row has no word), ``last``
-        on its final one.
+        Words of the rows: at least one item a visit (``empty``, of any ``data``, if the row has no
+        word), ``last`` on its final one.
     words_read : ``Out(1)``
         Pulse: a word or a header of a row has come.
     """
@@ -127,9 +127,14 @@ class RowReader(wiring.Component):
         table_layout = data.StructLayout(
             {"address": address_bits, "channels": channel_bits, "pitch": min(20, address_bits)}
         )
-        table: Any = memory.Memory(shape=table_layout, depth=2 << len(self.segment.index), init=[])
-        places: Any = memory.Memory(shape=address_bits, depth=2 << len(self.segment.index), init=[])
-        counts: Any = memory.Memory(shape=count_bits, depth=depth, init=[])
+        # Nothing is read in the cycle in which it is written. As LUT RAM many counts would want a
+        # wide multiplexer.
+        unchecked = {"no_rw_check": "1"}
+        block = unchecked | ({"ram_style": "block"} if depth > _WORDS else {})
+        two_halves = 2 << len(self.segment.index)
+        table: Any = memory.Memory(shape=table_layout, depth=two_halves, init=[], attrs=unchecked)
+        places: Any = memory.Memory(shape=address_bits, depth=two_halves, init=[], attrs=unchecked)
+        counts: Any = memory.Memory(shape=count_bits, depth=depth, init=[], attrs=block)
         m.submodules.table = table
         m.submodules.places = places
         m.submodules.counts = counts
@@ -152,9 +157,7 @@ class RowReader(wiring.Component):
         word_layout = data.StructLayout({"data": self.config.port_bits, "last": 1})
         visit_layout = data.StructLayout({"empty": 1})
         if depth > 1:
-            visit_layout = data.StructLayout(
-                {"empty": 1, "channels": channel_bits, "first_channel": channel_bits}
-            )
+            visit_layout = data.StructLayout({"empty": 1, "channels": channel_bits, "final": 1})
         m.submodules.bursts = bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * _VISITS)
         m.submodules.visits = visits = fifo.SyncFIFO(width=visit_layout.size, depth=_WORDS)
         m.submodules.words = words = fifo.SyncFIFO(width=word_layout.size, depth=_WORDS)
@@ -175,22 +178,23 @@ class RowReader(wiring.Component):
 
         # Requests: the place in the sequence of visits, and the burst at hand.
         segment = Signal.like(self.segment.index)
-        row = Signal(self.config.map_bits)
-        inputs = Signal(16)
+        segments = self.segments[: len(segment) + 1]
         headers_only = Signal()  # an input begins: the first header of each segment
-        first_channel = Signal(channel_bits)
         address = Signal(address_bits)
         left = Signal(count_bits + 1)  # requests of the burst
         credits = Signal(range(_WORDS + 1), init=_WORDS)
         headers = Signal(range(2 * _VISITS + 1))  # asked for and not yet here
         header_asked, header_here = Signal(), Signal()
-        last_row, last_segment, last_input = Signal(), Signal(), Signal()
+        row_steps, row_restarts, input_steps = Signal(), Signal(), Signal()
+        last_row, last_input = self._count(m, row_steps, row_restarts, input_steps)
+        last_segment = Signal()
         first_input = Signal()
         count = Signal(count_bits)
-        input_base = Signal(address_bits)
-        base = Signal(address_bits)  # of an input whose successor's is yet to be written
-        pitch = Signal.like(read_table.data.pitch)
-        base_segment = Signal.like(segment)
+        begins_at = Signal(address_bits)  # the burst
+        base = Signal(address_bits)  # of the segment's input
+        next_base = Signal(address_bits)  # while the segment's pitch is at hand
+        advanced = Signal(address_bits)  # behind the next request, if there is one
+        base_segment = Signal.like(segment)  # whose next base is yet to be written
         new_base = Signal()
         for port in (read_table, read_place, read_count):
             m.d.comb += [port.addr.eq(segment), port.en.eq(0)]
@@ -200,7 +204,9 @@ class RowReader(wiring.Component):
         ]
         m.d.comb += [
             count.eq(Mux(headers_only, 0, read_count.data)),
-            input_base.eq(Mux(first_input, read_table.data.address, read_place.data)),
+            begins_at.eq(Mux(first_input & headers_only, read_table.data.address, read_place.data)),
+            next_base.eq(base + read_table.data.pitch),
+            advanced.eq(address + (left != 0)),
             burst_in.count.eq(count),
             burst_in.header.eq(headers_only | ~last_row),
             burst_in.segment.eq(segment),
@@ -210,33 +216,30 @@ class RowReader(wiring.Component):
         if depth > 1:
             m.d.comb += [
                 visit_in.channels.eq(read_table.data.channels),
-                visit_in.first_channel.eq(first_channel),
+                visit_in.final.eq(last_segment),
             ]
 
-        # Segments and inputs are steady for some cycles before it is asked for the last one.
-        m.d.sync += [
-            last_segment.eq(segment + 1 == self.segments),
-            last_input.eq(inputs + 1 == self.run.maps),
-        ]
-        row_steps, row_restarts = Signal(), Signal()
-        with m.If(row_restarts):
-            m.d.sync += [row.eq(0), last_row.eq(self.run.height == 1)]
-        with m.Elif(row_steps):
-            m.d.sync += [row.eq(row + 1), last_row.eq(row + 2 == self.run.height)]
-        requesting = Signal()
+        # Segments are steady for some cycles before it is asked for the last one.
+        m.d.sync += last_segment.eq(segment + 1 == segments)
+        planning, requesting = Signal(), Signal()
+        with m.If(planning | (requesting & self.request.ready)):
+            m.d.sync += left.eq(
+                Mux(planning, count, left)
+                + Cat(~planning | burst_in.header, (~planning).replicate(count_bits))
+            )
         # A single segment: words that are asked for, those of them that are beyond an input's end,
         # and a request of such a one that waits.
         streams: Value = Signal() if depth > 1 else Const(1)
         due = Signal(range(_WORDS + 1))
         stale = Signal(range(_WORDS + 1))
         stale_request = Signal()
-        next_input = Signal(address_bits)
+        moves, moves_on = Signal(), Signal()  # the next request, to a burst or to the next input
         ends_input = Signal()
         visits_free = Signal()
         m.d.comb += visits_free.eq(visits.r_level < _VISITS)
         with m.FSM() as requests:
             with m.State("IDLE"), m.If(self.start & (self.segments != 0)):
-                m.d.sync += [segment.eq(0), inputs.eq(0), first_input.eq(1), headers_only.eq(1)]
+                m.d.sync += [segment.eq(0), first_input.eq(1), headers_only.eq(1)]
                 m.d.comb += row_restarts.eq(1)
                 if depth > 1:
                     m.d.sync += streams.eq(self.segments == 1)
@@ -249,41 +252,30 @@ class RowReader(wiring.Component):
                 m.d.comb += [
                     write_place.en.eq(new_base),
                     write_place.addr.eq(Cat(base_segment, Const(1, 1))),
-                    write_place.data.eq(base + pitch),
+                    write_place.data.eq(next_base),
                 ]
                 m.d.sync += new_base.eq(0)
-                with m.If(headers_only | (headers + newer < self.segments)):
+                with m.If(headers_only | (headers + newer < segments)):
                     for port in (read_table, read_place, read_count):
                         m.d.comb += port.en.eq(1)
                     m.next = "BEGIN"
                     if depth > 1:
                         with m.If(~streams):
                             m.next = "PLAN"
-                with m.If(segment == 0):
-                    m.d.sync += first_channel.eq(0)
 
             with m.State("BEGIN"):
-                m.d.sync += [
-                    address.eq(read_table.data.address),
-                    next_input.eq(read_table.data.address + read_table.data.pitch),
-                ]
+                m.d.comb += [planning.eq(1), moves.eq(1)]
                 m.next = "STREAM"
 
             with m.State("STREAM"):
                 # A request that waits when its input ends keeps its address.
                 waits = self.request.valid & ~self.request.ready
                 m.d.comb += self.request.valid.eq(stale_request | (credits != 0))
-                with m.If((ends_input | stale_request) & ~waits):
-                    m.d.sync += [
-                        address.eq(next_input),
-                        next_input.eq(next_input + read_table.data.pitch),
-                    ]
-                with m.Elif(self.request.valid & self.request.ready):
-                    m.d.sync += address.eq(address + 1)
+                m.d.comb += moves_on.eq((ends_input | stale_request) & ~waits)
                 with m.If(ends_input | self.request.ready):
                     m.d.sync += stale_request.eq(waits)
                 with m.If(ends_input):
-                    m.d.sync += inputs.eq(inputs + 1)
+                    m.d.comb += input_steps.eq(1)
                     with m.If(last_input):
                         m.next = "END"
 
@@ -298,18 +290,15 @@ class RowReader(wiring.Component):
             if depth > 1:
                 with m.State("PLAN"), m.If(bursts.w_rdy & visits_free):
                     m.d.comb += [
+                        planning.eq(1),
+                        moves.eq(1),
                         bursts.w_en.eq((count != 0) | burst_in.header),
                         visits.w_en.eq(~headers_only),
                         header_asked.eq(burst_in.header),
                     ]
                     m.d.sync += [
-                        base.eq(input_base),
-                        pitch.eq(read_table.data.pitch),
                         base_segment.eq(segment),
                         new_base.eq(headers_only),
-                        address.eq(Mux(headers_only, input_base, read_place.data)),
-                        left.eq(count + burst_in.header),
-                        first_channel.eq(first_channel + read_table.data.channels),
                     ]
                     m.next = "REQUEST"
 
@@ -318,10 +307,8 @@ class RowReader(wiring.Component):
                         requesting.eq((left != 0) & (credits != 0)),
                         self.request.valid.eq(requesting),
                         write_place.addr.eq(segment),
-                        write_place.data.eq(address + (left != 0)),
+                        write_place.data.eq(advanced),
                     ]
-                    with m.If(requesting & self.request.ready):
-                        m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
                     with m.If((left == 0) | ((left == 1) & requesting & self.request.ready)):
                         m.d.comb += write_place.en.eq(1)
                         m.d.sync += segment.eq(segment + 1)
@@ -331,20 +318,28 @@ class RowReader(wiring.Component):
                             m.d.comb += row_steps.eq(~headers_only)
                             with m.If(~headers_only & last_row):
                                 m.d.comb += row_restarts.eq(1)
-                                m.d.sync += [
-                                    inputs.eq(inputs + 1),
-                                    first_input.eq(0),
-                                    headers_only.eq(1),
-                                ]
+                                m.d.comb += input_steps.eq(1)
+                                m.d.sync += [first_input.eq(0), headers_only.eq(1)]
                                 with m.If(last_input):
                                     m.next = "IDLE"
 
-        # Responses of several segments: the words of a burst go to the FIFO, a header to the
-        # segment's count.
+        # The next request: at the burst's beginning, at the next input's, or one further.
+        with m.If(moves):
+            m.d.sync += [address.eq(begins_at), base.eq(begins_at)]
+        with m.Elif(moves_on):
+            m.d.sync += [address.eq(next_base), base.eq(next_base)]
+        with m.Elif(self.request.valid & self.request.ready):
+            m.d.sync += address.eq(advanced)
+
+        # Responses: words go to the FIFO, `taken` is how many are left of the row, or of the burst
+        # once the first one has come.
         asked = Signal()
         wanted = Signal()  # a response that is of this input
         taken = Signal(count_bits)
+        remaining = Signal(count_bits)
+        fresh = Signal(init=1)  # no word of the burst has come
         is_word = Signal()
+        count_here = self.response.payload[:count_bits]
         m.d.comb += [
             self.response.ready.eq(1),
             asked.eq(self.request.valid & self.request.ready),
@@ -353,46 +348,48 @@ class RowReader(wiring.Component):
             word_in.data.eq(self.response.payload),
             words.w_en.eq(wanted & is_word),
             write_count.addr.eq(burst.segment),
-            write_count.data.eq(self.response.payload),
+            write_count.data.eq(count_here),
+            remaining.eq(Mux(~streams & fresh, burst.count, taken)),
+            is_word.eq(remaining != 0),
+            word_in.last.eq(remaining == 1),
         ]
+        with m.If(wanted):
+            m.d.sync += [taken.eq(Mux(is_word, remaining - 1, count_here)), fresh.eq(0)]
+
+        # Of several segments: a header, if one follows, ends a burst and is its segment's count.
         with m.If(~streams):
             m.d.comb += [
-                is_word.eq(taken != burst.count),
-                word_in.last.eq(taken + 1 == burst.count),
                 write_count.en.eq(wanted & ~is_word),
                 header_here.eq(write_count.en),
             ]
-            with m.If(wanted):
-                m.d.sync += taken.eq(taken + 1)
-                with m.If(~is_word | (word_in.last & ~burst.header)):
-                    m.d.comb += bursts.r_en.eq(1)
-                    m.d.sync += taken.eq(0)
+            with m.If(wanted & (~is_word | (word_in.last & ~burst.header))):
+                m.d.comb += bursts.r_en.eq(1)
+                m.d.sync += fresh.eq(1)
 
-        # Responses of a single segment: `taken` words are left of the row, then comes a header.
+        # Of a single segment: after the words of a row comes the header of the next one.
         with m.Else():
-            count_here = self.response.payload[:count_bits]
             visit_pushed: Any = Signal(visit_layout)
             final_row = Signal()  # the last header has come
-            in_row, ends_row = taken != 0, taken == 1
-            rows_end = Mux(in_row, final_row, last_row)
-            words_end = Mux(in_row, ends_row, visit_pushed.empty)
+            rows_end = Mux(is_word, final_row, last_row)
+            words_end = Mux(is_word, word_in.last, visit_pushed.empty)
             m.d.comb += [
-                is_word.eq(in_row),
-                word_in.last.eq(ends_row),
                 visit_pushed.empty.eq(count_here == 0),
                 visits.w_data.eq(visit_pushed),
-                visits.w_en.eq(wanted & ~in_row),
+                visits.w_en.eq(wanted & ~is_word),
                 ends_input.eq(wanted & rows_end & words_end),
-                row_steps.eq(wanted & ~in_row),
+                row_steps.eq(wanted & ~is_word),
             ]
             if depth > 1:
-                m.d.comb += visit_pushed.channels.eq(read_table.data.channels)
-            with m.If(wanted):
-                m.d.sync += taken.eq(Mux(in_row, taken - 1, count_here))
-                with m.If(~in_row):
-                    m.d.sync += final_row.eq(last_row)
-                with m.If(ends_input):
-                    m.d.comb += row_restarts.eq(1)
+                m.d.comb += [
+                    visit_pushed.channels.eq(read_table.data.channels),
+                    visit_pushed.final.eq(1),
+                ]
+            with m.If(wanted & ~is_word):
+                m.d.sync += final_row.eq(last_row)
+            with m.If(ends_input):
+                m.d.comb += row_restarts.eq(1)
+        with m.If(self.start):
+            m.d.sync += [taken.eq(0), fresh.eq(1)]
 
         # Words asked for. At an input's end all that are due are stale. A header's place is free
         # again when it has come, of a single segment when its visit is sent.
@@ -420,19 +417,46 @@ class RowReader(wiring.Component):
         # Output: the words of a visit, or one empty item.
         empty = Signal()
         last = Signal()
+        first_channel = Signal(channel_bits)
         word = self.o.payload
         m.d.comb += [
             empty.eq(visit.empty),
             last.eq(empty | word_out.last),
-            word.data.eq(Mux(empty, 0, word_out.data)),
+            word.data.eq(word_out.data),
             word.empty.eq(empty),
             word.last.eq(last),
             word.channels.eq(visit.channels if depth > 1 else read_table.data.channels),
-            word.first_channel.eq(visit.first_channel if depth > 1 else 0),
+            word.first_channel.eq(first_channel),
             self.o.valid.eq(visits.r_rdy & (empty | words.r_rdy)),
             self.busy.eq(~requests.ongoing("IDLE") | visits.r_rdy),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.comb += [words.r_en.eq(~empty), visits.r_en.eq(last)]
+        if depth > 1:  # channels of the row's visits before this one
+            with m.If(visits.r_en):
+                m.d.sync += first_channel.eq(first_channel + visit.channels)
+            with m.If(visits.r_en & visit.final):
+                m.d.sync += first_channel.eq(0)
 
         return m
+
+    def _count(
+        self, m: Module, row_steps: Signal, row_restarts: Signal, input_steps: Signal
+    ) -> tuple[Signal, Signal]:
+        """Count rows and inputs; return whether these are the last ones, of inputs a cycle late."""
+        last_row, last_input = Signal(), Signal()
+        row = Signal(self.config.map_bits)  # the next one
+        inputs = Signal(16)
+        next_row, next_input = Signal.like(row), Signal.like(inputs)
+        height = self.run.height[: len(row)]
+        m.d.comb += [next_row.eq(row + 1), next_input.eq(inputs + 1)]
+        with m.If(row_steps):
+            m.d.sync += [row.eq(next_row), last_row.eq(next_row == height)]
+        with m.If(row_restarts):
+            m.d.sync += [row.eq(1), last_row.eq(height == 1)]
+        m.d.sync += last_input.eq(next_input == self.run.maps)
+        with m.If(input_steps):
+            m.d.sync += inputs.eq(next_input)
+        with m.If(self.start):
+            m.d.sync += inputs.eq(0)
+        return last_row, last_input

@@ -74,7 +74,10 @@ class Lookup(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         width = self.config.activation_bits
-        memory: Memory[Any, Any] = Memory(shape=signed(width), depth=1 << width, init=[])
+        # A load of a table waits for runs that look up.
+        memory: Memory[Any, Any] = Memory(
+            shape=signed(width), depth=1 << width, init=[], attrs={"no_rw_check": "1"}
+        )
         m.submodules.entries = memory
         write, read = memory.write_port(), memory.read_port()
 

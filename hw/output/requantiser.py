@@ -89,7 +89,10 @@ class Requantiser(wiring.Component):
         constants = data.StructLayout(
             {name: constant_layout(config)[name].shape for name in ("bias", "scale", "shift")}
         )
-        memory: Memory[Any, Any] = Memory(shape=constants, depth=config.channel_depth, init=[])
+        # Loads write the constants of other channels than those of the run.
+        memory: Memory[Any, Any] = Memory(
+            shape=constants, depth=config.channel_depth, init=[], attrs={"no_rw_check": "1"}
+        )
         m.submodules.constants = memory
         write, read = memory.write_port(), memory.read_port()
         m.submodules.scaler = scaler = make_scaler(config, sum_bits, config.scale_bits)
