@@ -357,7 +357,7 @@ def predict_run(  # noqa: PLR0917
         fifo_depth=config.fifo_depth,
         banks=config.accumulator_banks,
         kernel_width=run["kernel_width"],
-        input_cycles=run["stride_x"] + max(run["pad_x"], run["pad_y"]) + 3,
+        input_cycles=max(run["pad_x"], run["pad_y"]) + 3,
         latency=latency + LINKED_READ * linked,
         output_cycles=_output_cycles(config),
         pool_y=pool[0],
