@@ -1,14 +1,16 @@
 """Area and clock of a machine on an ECP5: Yosys (pyosys) and nextpnr-ecp5 (yowasp).
 
 Each kind of part is synthesised once, flat inside and apart from the others, whatever the number
-of its instances; the mapped machine is then flattened for place and route. What was done is kept
-by a hash of the design, the commands and the versions of the tools.
+of its instances. LUTs in front of carry cells are folded into these (:mod:`thresher.hw.carry`). The
+mapped machine is then flattened for place and route. What was done is kept by a hash of the design,
+the commands and the versions of the tools.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -27,6 +29,7 @@ from amaranth.lib import wiring
 
 from thresher.golden.config import Config
 from thresher.golden.errors import ThresherError
+from thresher.hw import carry
 from thresher.hw.accelerator import Accelerator
 from thresher.hw.generate import TOP
 from thresher.hw.verilog import split_modules, to_verilog
@@ -179,11 +182,16 @@ def map_component(component: wiring.Component, name: str, cache: Path) -> Synthe
 def _mapped(text: str, top: str, kept: list[str], cache: Path) -> Synthesis:
     """Map module ``top`` of a Verilog text, modules ``kept`` apart."""
     tool = _version("pyosys", "pip install pyosys")
-    commands = [
+    mapping = [
         "read_verilog {source}",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in kept),
         f"scratchpad -set abc9.D {TARGET_PS}",
         f"synth_ecp5 -top {top}",
+        "write_json {mapped}",
+    ]
+    counting = [  # when LUTs are folded into carry cells
+        "read_json {mapped}",
+        "opt_clean",
         "tee -o {parts} stat -json",
         "setattr -mod -unset keep_hierarchy *",
         "flatten -noscopeinfo",
@@ -191,12 +199,12 @@ def _mapped(text: str, top: str, kept: list[str], cache: Path) -> Synthesis:
         "tee -o {total} stat -json",
         "write_json {netlist}",
     ]
-    key = _hash(text, *commands, tool)
+    key = _hash(text, *mapping, *counting, inspect.getsource(carry), tool)
     folder = cache / "synthesis" / key
     seconds = 0.0
     if not (folder / "netlist.json.gz").exists():
         started = time.monotonic()
-        _map(text, commands, folder)
+        _map(text, mapping, counting, folder)
         seconds = time.monotonic() - started
     os.utime(folder)
     total = parse_cells((folder / "total.json").read_text())[0]
@@ -215,23 +223,34 @@ def _mapped(text: str, top: str, kept: list[str], cache: Path) -> Synthesis:
     return Synthesis(key, folder / "netlist.json.gz", parts, total[top], seconds)
 
 
-def _map(text: str, commands: list[str], folder: Path) -> None:
-    """Run Yosys and leave its results in ``folder``, which is whole or not there."""
+def _map(text: str, mapping: list[str], counting: list[str], folder: Path) -> None:
+    """Run Yosys twice and leave its results in ``folder``, which is whole or not there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as work:
-        paths = {name: Path(work, f"{name}.json") for name in ("parts", "total", "netlist")}
-        source, script = Path(work, "source.v"), Path(work, "script.ys")
-        source.write_text(text)
-        script.write_text("\n".join(line.format(source=source, **paths) for line in commands))
-        done = subprocess.run(
-            [sys.executable, "-c", _YOSYS, str(script)], capture_output=True, text=True, check=False
-        )
-        if done.returncode or not paths["netlist"].exists():
-            reason = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise ThresherError(f"Yosys failed ({' '.join(reason)[:300]})")
+        names = ("mapped", "parts", "total", "netlist")
+        paths = {name: Path(work, f"{name}.json") for name in names}
+        paths["source"] = Path(work, "source.v")
+        paths["source"].write_text(text)
+        _yosys(mapping, paths, "mapped")
+        design = json.loads(paths["mapped"].read_text())
+        carry.fold(design)
+        paths["mapped"].write_text(json.dumps(design))
+        _yosys(counting, paths, "netlist")
         packed = Path(work, "netlist.json.gz")
         packed.write_bytes(gzip.compress(paths["netlist"].read_bytes(), compresslevel=3))
         _keep(folder, [paths["parts"], paths["total"], packed])
+
+
+def _yosys(commands: list[str], paths: dict[str, Path], result: str) -> None:
+    """Run commands with names for the paths of files, one of which they must write."""
+    script = paths[result].with_suffix(".ys")
+    script.write_text("\n".join(line.format(**paths) for line in commands))
+    done = subprocess.run(
+        [sys.executable, "-c", _YOSYS, str(script)], capture_output=True, text=True, check=False
+    )
+    if done.returncode or not paths[result].exists():
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise ThresherError(f"Yosys failed ({' '.join(reason)[:300]})")
 
 
 def parse_cells(text: str) -> tuple[dict[str, Cells], dict[str, dict[str, int]]]:
