@@ -134,7 +134,9 @@ class RowReader(wiring.Component):
         two_halves = 2 << len(self.segment.index)
         table: Any = memory.Memory(shape=table_layout, depth=two_halves, init=[], attrs=unchecked)
         places: Any = memory.Memory(shape=address_bits, depth=two_halves, init=[], attrs=unchecked)
-        counts: Any = memory.Memory(shape=count_bits, depth=depth, init=[], attrs=block)
+        # Beside a count is whether it is 0, which would be known late in a cycle.
+        count_layout = data.StructLayout({"count": count_bits, "none": 1})
+        counts: Any = memory.Memory(shape=count_layout, depth=depth, init=[], attrs=block)
         m.submodules.table = table
         m.submodules.places = places
         m.submodules.counts = counts
@@ -190,6 +192,7 @@ class RowReader(wiring.Component):
         last_segment = Signal()
         first_input = Signal()
         count = Signal(count_bits)
+        no_words = Signal()
         begins_at = Signal(address_bits)  # the burst
         base = Signal(address_bits)  # of the segment's input
         next_base = Signal(address_bits)  # while the segment's pitch is at hand
@@ -203,14 +206,15 @@ class RowReader(wiring.Component):
             read_place.addr.eq(Cat(segment, headers_only)),
         ]
         m.d.comb += [
-            count.eq(Mux(headers_only, 0, read_count.data)),
+            count.eq(Mux(headers_only, 0, read_count.data.count)),
+            no_words.eq(headers_only | read_count.data.none),
             begins_at.eq(Mux(first_input & headers_only, read_table.data.address, read_place.data)),
             next_base.eq(base + read_table.data.pitch),
             advanced.eq(address + (left != 0)),
             burst_in.count.eq(count),
             burst_in.header.eq(headers_only | ~last_row),
             burst_in.segment.eq(segment),
-            visit_in.empty.eq(count == 0),
+            visit_in.empty.eq(no_words),
             self.request.payload.eq(address),
         ]
         if depth > 1:
@@ -292,7 +296,7 @@ class RowReader(wiring.Component):
                     m.d.comb += [
                         planning.eq(1),
                         moves.eq(1),
-                        bursts.w_en.eq((count != 0) | burst_in.header),
+                        bursts.w_en.eq(~no_words | burst_in.header),
                         visits.w_en.eq(~headers_only),
                         header_asked.eq(burst_in.header),
                     ]
@@ -348,7 +352,8 @@ class RowReader(wiring.Component):
             word_in.data.eq(self.response.payload),
             words.w_en.eq(wanted & is_word),
             write_count.addr.eq(burst.segment),
-            write_count.data.eq(count_here),
+            write_count.data.count.eq(count_here),
+            write_count.data.none.eq(count_here == 0),
             remaining.eq(Mux(~streams & fresh, burst.count, taken)),
             is_word.eq(remaining != 0),
             word_in.last.eq(remaining == 1),

@@ -1,6 +1,6 @@
 """StreamFetcher: reads ahead along a linear stream of memory words."""
 
-from amaranth.hdl import Module, ResetInserter, Signal, unsigned
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -8,6 +8,8 @@ from amaranth.lib.wiring import In, Out
 from thresher.golden.config import Config
 
 __all__ = ["StreamFetcher"]
+
+LIMIT_BITS = 20
 
 DEPTH = 8
 """Words read ahead."""
@@ -42,7 +44,7 @@ class StreamFetcher(wiring.Component):
         made before, one still being offered included. No word is offered in this cycle.
     address : ``In(config.address_bits)``
         First word, taken with ``start``.
-    limit : ``In(32)``
+    limit : ``In(20)``
         Words of the stream, taken with ``start``; 0: without end.
     active : ``In(1)``
         Low: no further requests are made. Words that were asked for still come.
@@ -77,7 +79,7 @@ class StreamFetcher(wiring.Component):
             {
                 "start": In(1),
                 "address": In(config.address_bits),
-                "limit": In(32),
+                "limit": In(LIMIT_BITS),
                 "active": In(1),
                 "request": Out(stream.Signature(unsigned(config.address_bits))),
                 "response": In(stream.Signature(unsigned(config.port_bits))),
@@ -100,7 +102,7 @@ class StreamFetcher(wiring.Component):
         stale = Signal(range(2 * DEPTH))
         free = Signal(range(DEPTH + 1), init=DEPTH)  # places neither filled nor asked for
         next_address = Signal(self.config.address_bits, reset_less=True)
-        words_left = Signal(32)  # to be asked for, of a limited stream
+        words_left = Signal(LIMIT_BITS)  # to be asked for, of a limited stream
         limited = Signal()
         started = Signal()
 
@@ -120,14 +122,18 @@ class StreamFetcher(wiring.Component):
             self.request.payload.eq(offered),
         ]
         with m.If(makes):
-            m.d.sync += [
-                self.request.valid.eq(1),
-                offered.eq(next_address),
-                next_address.eq(next_address + 1),
-                words_left.eq(words_left - 1),
-            ]
+            m.d.sync += [self.request.valid.eq(1), offered.eq(next_address)]
         with m.Elif(self.request.ready):
             m.d.sync += self.request.valid.eq(0)
+
+        # Where the next one is; both are loaded and counted by one adder each.
+        with m.If(makes | self.start):
+            m.d.sync += [
+                next_address.eq(Mux(self.start, self.address, next_address) + ~self.start),
+                words_left.eq(
+                    Mux(self.start, self.limit, words_left) + (~self.start).replicate(LIMIT_BITS)
+                ),
+            ]
 
         # Responses: the stale ones come first.
         arrives = Signal()
@@ -153,8 +159,6 @@ class StreamFetcher(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 started.eq(1),
-                next_address.eq(self.address),
-                words_left.eq(self.limit),
                 limited.eq(self.limit != 0),
                 wanted.eq(0),
                 stale.eq(stale + wanted - arrives),

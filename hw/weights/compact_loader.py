@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -171,8 +171,16 @@ class CompactLoader(wiring.Component):
         def fail(code: ErrorCode) -> None:
             m.d.sync += [fault.eq(code), state.eq(_State.FAIL)]
 
-        # States.
+        # Pairs that are left come in two parts, and become fewer, by one adder.
         pairs_left = Signal(20)
+        top_comes, rest_comes, less = Signal(), Signal(), Signal()
+        rest = Mux(rest_comes, reader.window, pairs_left[:16])
+        top = Mux(top_comes, reader.window[-4:], pairs_left[16:])
+        m.d.comb += less.eq(decoding & decoder.last)
+        with m.If(top_comes | rest_comes | less):
+            m.d.sync += pairs_left.eq(Cat(rest, top) + less.replicate(20))
+
+        # States.
         row = writer.row
         last_row = row == config.lanes - 1
         with m.Switch(state):
@@ -205,19 +213,19 @@ class CompactLoader(wiring.Component):
                     m.d.sync += state.eq(_State.PAIRS_TOP)
 
             with m.Case(_State.PAIRS_TOP):
-                m.d.sync += pairs_left[16:].eq(field(4))
+                m.d.comb += top_comes.eq(1)
+                field(4)
                 with m.If(got):
                     m.d.sync += state.eq(_State.PAIRS)
 
             with m.Case(_State.PAIRS):
-                m.d.sync += pairs_left[:16].eq(field(16, begin=0))
+                m.d.comb += rest_comes.eq(1)
+                field(16, begin=0)
                 with m.If(got):
                     m.d.sync += state.eq(_State.DECODE)
 
             with m.Case(_State.DECODE):
                 m.d.comb += decoder.look.eq(pairs_left != 0)
-                with m.If(decoder.last):
-                    m.d.sync += pairs_left.eq(pairs_left - 1)
                 with m.If(pairs_left == 0):
                     m.d.sync += state.eq(_State.FINISH)
                 with m.If(decoder.unused):

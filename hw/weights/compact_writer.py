@@ -140,11 +140,13 @@ class CompactWriter(wiring.Component):
             m.d.sync += [pair.eq(self.i.payload), held.eq(1)]
         with m.If(put | self.stop):
             m.d.sync += held.eq(0)
-        with m.If(enter & ~first):
-            m.d.sync += left.eq(left - 1)
-        m.d.sync += first.eq(0)
+        with m.If(self.start | (enter & ~first)):
+            m.d.sync += left.eq(
+                Mux(self.start, self.groups, left) + (~self.start).replicate(len(left))
+            )
+        m.d.sync += first.eq(self.start)
         with m.If(self.start):
-            m.d.sync += [first.eq(1), left.eq(self.groups), n.eq(~0)]
+            m.d.sync += n.eq(~0)
 
         # Tap address of each row, 0 until its first tap.
         addresses: Memory = Memory(shape=unsigned(config.tap_bits), depth=config.lanes, init=[])
@@ -168,10 +170,10 @@ class CompactWriter(wiring.Component):
         # Writes. A group's pointer is the address of its first tap.
         pointer_at = Signal(config.group_bits)
         offset = self._offset(m, first, enter)
-        with m.If(self.start):
-            m.d.sync += pointer_at.eq(self.load.group_base)
-        with m.Elif(enter):
-            m.d.sync += pointer_at.eq(pointer_at + 1)
+        with m.If(self.start | enter):
+            m.d.sync += pointer_at.eq(
+                Mux(self.start, self.load.group_base, pointer_at) + ~self.start
+            )
         m.d.sync += [
             self.tap.valid.eq(write.en & ~self.stop),
             self.tap.row.eq(self.row),
@@ -198,13 +200,19 @@ class CompactWriter(wiring.Component):
             next_column.eq(column + 1),
             next_row_offset.eq(row_offset - load.row_size),
         ]
+        next_offset = Signal(config.offset_bits)
+        ends_row, ends_phase = Signal(), Signal()
+        m.d.comb += [
+            next_offset.eq(Mux(ends_row, next_row_offset, offset - load.channels)),
+            ends_row.eq(enter & (next_column == load.kernel_width[:bits])),
+            ends_phase.eq(ends_row & (next_row == load.kernel_height[:bits])),
+        ]
         with m.If(enter):
-            m.d.sync += [column.eq(next_column), offset.eq(offset - load.channels)]
-            with m.If(next_column == load.kernel_width[:bits]):
-                m.d.sync += [column.eq(0), row.eq(next_row), row_offset.eq(next_row_offset)]
-                m.d.sync += offset.eq(next_row_offset)
-                with m.If(next_row == load.kernel_height[:bits]):
-                    m.d.sync += [row.eq(0), row_offset.eq(0), offset.eq(0)]
-        with m.If(first):
-            m.d.sync += [row.eq(0), column.eq(0), row_offset.eq(0), offset.eq(0)]
+            m.d.sync += [column.eq(next_column), offset.eq(next_offset)]
+        with m.If(ends_row):
+            m.d.sync += [row.eq(next_row), row_offset.eq(next_row_offset)]
+        with m.If(first | ends_row):
+            m.d.sync += column.eq(0)
+        with m.If(first | ends_phase):
+            m.d.sync += [row.eq(0), row_offset.eq(0), offset.eq(0)]
         return offset
