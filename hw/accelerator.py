@@ -253,8 +253,10 @@ class Accelerator(wiring.Component):
             run, run_start, record = told.run, told.start, told.lane
             self._link(m, f"word_link_{lane}", readers[lane].o, decoders[lane].i)
             self._queue(m, f"item_queue_{lane}", decoders[lane].o, makers[lane].i)
+            # With a shared store an element takes a token in two cycles, as a link does.
+            pass_on = self._link if config.shared_store else self._queue
             waiting[lane].append(
-                self._queue(m, f"token_queue_{lane}", makers[lane].o, array.tokens[lane])
+                pass_on(m, f"token_queue_{lane}", makers[lane].o, array.tokens[lane])
             )
             # Values behind a run's last window are dropped as the next one starts.
             self._link(m, f"sum_link_{lane}", array.sums[lane], requantisers[lane].i, run_start)

@@ -65,9 +65,10 @@ class Array(wiring.Component):
         ``sums[c].ready`` through all rows of column ``c``. One level of logic an element.
     With ``config.registered_links``
         Writes, channels, run, ``start`` and ``clear`` come to the elements a cycle later, and
-        ``idle`` is that of the cycle before. A :class:`Queue` stands in a row, and a
-        :class:`Link` in a column, behind every second element but the last: a cycle more for
-        tokens and sums, a sum in two cycles, and the combinational paths end there.
+        ``idle`` is that of the cycle before. A :class:`Queue` stands in a row (with
+        ``config.shared_store`` a :class:`Link`), and a :class:`Link` in a column, behind every
+        second element but the last: a cycle more for tokens and sums, a sum in two cycles, and the
+        combinational paths end there.
     Reset
         As for :class:`PE`.
 
@@ -167,10 +168,11 @@ class Array(wiring.Component):
                 if column == 0:
                     connect(m, flipped(self.tokens[row]), element.i)
                 elif config.registered_links and column % 2 == 0:
-                    m.submodules[f"queue_{row}_{column}"] = queue = Queue(token_layout(config))
-                    connect(m, pe[row][column - 1].o, queue.i)
-                    connect(m, queue.o, element.i)
-                    waiting[row].append(queue.o.valid)
+                    passes = (Link if config.shared_store else Queue)(token_layout(config))
+                    m.submodules[f"passes_{row}_{column}"] = passes
+                    connect(m, pe[row][column - 1].o, passes.i)
+                    connect(m, passes.o, element.i)
+                    waiting[row].append(passes.o.valid)
                 else:
                     connect(m, pe[row][column - 1].o, element.i)
                 if column == last:
