@@ -195,7 +195,8 @@ class RowReader(wiring.Component):
         no_words = Signal()
         begins_at = Signal(address_bits)  # the burst
         base = Signal(address_bits)  # of the segment's input
-        next_base = Signal(address_bits)  # while the segment's pitch is at hand
+        next_base = Signal(address_bits)
+        pitch = Signal.like(read_table.data.pitch)
         advanced = Signal(address_bits)  # behind the next request, if there is one
         base_segment = Signal.like(segment)  # whose next base is yet to be written
         new_base = Signal()
@@ -209,7 +210,7 @@ class RowReader(wiring.Component):
             count.eq(Mux(headers_only, 0, read_count.data.count)),
             no_words.eq(headers_only | read_count.data.none),
             begins_at.eq(Mux(first_input & headers_only, read_table.data.address, read_place.data)),
-            next_base.eq(base + read_table.data.pitch),
+            next_base.eq(base + pitch),
             advanced.eq(address + (left != 0)),
             burst_in.count.eq(count),
             burst_in.header.eq(headers_only | ~last_row),
@@ -329,7 +330,11 @@ class RowReader(wiring.Component):
 
         # The next request: at the burst's beginning, at the next input's, or one further.
         with m.If(moves):
-            m.d.sync += [address.eq(begins_at), base.eq(begins_at)]
+            m.d.sync += [
+                address.eq(begins_at),
+                base.eq(begins_at),
+                pitch.eq(read_table.data.pitch),
+            ]
         with m.Elif(moves_on):
             m.d.sync += [address.eq(next_base), base.eq(next_base)]
         with m.Elif(self.request.valid & self.request.ready):
