@@ -23,7 +23,7 @@ from thresher.hw.control.sequencer import Sequencer
 from thresher.hw.layouts import memory_request_layout
 from thresher.hw.link import Delay, Link, Queue
 from thresher.hw.memory.arbiter import Arbiter
-from thresher.hw.memory.stream_fetcher import StreamFetcher
+from thresher.hw.memory.stream_fetcher import ProgramFetcher, StreamFetcher
 from thresher.hw.output.adder import Adder
 from thresher.hw.output.lookup import Lookup
 from thresher.hw.output.pooler import Pooler
@@ -113,7 +113,7 @@ class Accelerator(wiring.Component):
 
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.counters = counters = Counters(config)
-        program_fetcher = StreamFetcher(config)
+        program_fetcher = ProgramFetcher(config)
         m.submodules.array = array = Array(config)
         m.submodules.arbiter = arbiter = Arbiter(
             config,

@@ -77,11 +77,13 @@ def assert_same(column: Column, stream: ColumnStream) -> None:
         assert np.array_equal(getattr(column, name), getattr(stream, name))
     assert (column.lookup is None) == (stream.lookup is None)
     assert column.lookup is None or np.array_equal(column.lookup, np.asarray(stream.lookup))
-    assert np.array_equal(column.tables.codebook, stream.codebook)
+    plain = column.tables.plain
+    assert plain or np.array_equal(column.tables.codebook, stream.codebook)
     for decoded, (groups, positions, indices) in zip(column.rows, stream.rows, strict=True):
         assert decoded.groups == groups
         assert np.array_equal(decoded.positions, positions)
-        assert np.array_equal(decoded.indices, indices)
+        codes = np.asarray(stream.codebook)[indices] % len(column.tables.codebook)
+        assert np.array_equal(decoded.indices, codes if plain else indices)
 
 
 def as_bits(data: bytes) -> str:
@@ -235,9 +237,10 @@ def test_bad_layers_are_refused(indices: list[int], codebook: list[int], message
 # --- columns --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("lookup", [False, True])
-def test_a_column_is_the_bit_string_of_the_interface(*, lookup: bool) -> None:
-    config = replace(SMALL, activation_bits=4)
+def test_a_column_is_the_bit_string_of_the_interface(*, lookup: bool, plain: bool) -> None:
+    config = replace(SMALL, activation_bits=4, code_bits=8)
     stream = ColumnStream(
         bias=np.array([-2]),
         scale=np.array([200]),
@@ -251,19 +254,22 @@ def test_a_column_is_the_bit_string_of_the_interface(*, lookup: bool) -> None:
     )
     table = "1" + "".join(f"{value & 15:04b}" for value in range(-8, 8)) if lookup else "0"
     # runs 0 0 3 1: lengths 1, 2, 0, 2; indices 0 2 0: lengths 1, 0, 1
+    indices = ["000000010", "0001", "0000", "0001", "00000101", "10000000", "11111111"]
+    weights = ["0", "1", "0"]
+    if plain:
+        indices, weights = ["100000000"], ["00000101", "11111111", "00000101"]
     expected = [
-        "1111111111111110", "11001000", "000111",
+        "1", "1111111111111110", "11001000", "000111",
         table,
         "1",
-        "0001", "0010", "0000", "0010",
-        "000000011", "0001", "0000", "0001",
-        "00000101", "10000000", "11111111",
-        f"{9:016b}", f"{4:020b}", "0", "0", "0", "1", "11", "10", "0",
+        "000000011", "0001", "0010", "0000", "0010",
+        *indices,
+        f"{9:016b}", f"{4:020b}", "0", weights[0], "0", weights[1], "11", "10", weights[2],
         f"{0:016b}", f"{0:020b}",
     ]  # fmt: skip
     assert canonical_codes([1, 2, 0, 2]).tolist() == [0, 2, 0, 3]
     bits = "".join(expected)
-    data = encode_column(stream, config)
+    data = encode_column(stream, config, codes=column_tables([stream], config, plain=plain))
     assert len(data) % 8 == 0
     assert as_bits(data) == bits + "0" * (-len(bits) % 64)
     assert decode_column(data, config, load_of(stream)).bits == len(bits)
@@ -287,11 +293,50 @@ def test_columns_survive(
         density=density,
         lookup=bool(lanes > 1),
     )
-    data = encode_column(stream, config)
-    assert len(data) % (config.port_bits // 8) == 0
-    column = decode_column(data + b"\xff" * 40, config, load_of(stream))
-    assert_same(column, stream)
-    assert 0 <= 8 * len(data) - column.bits < config.port_bits
+    sizes = {}
+    for plain in (False, True, None):
+        codes = column_tables([stream], config, plain=plain)
+        data = encode_column(stream, config, codes=codes)
+        assert len(data) % (config.port_bits // 8) == 0
+        column = decode_column(data + b"\xff" * 40, config, load_of(stream))
+        assert_same(column, stream)
+        assert 0 <= 8 * len(data) - column.bits < config.port_bits
+        assert column.tables.plain == codes.plain
+        sizes[plain] = column.bits
+    assert sizes[None] == min(sizes[False], sizes[True])
+
+
+def test_scale_and_shift_of_all_channels_are_sent_once() -> None:
+    stream = make_stream(SMALL, seed=1, groups=5, channels=4, entries=2, density=0.5)
+    for differ in ("", "scale", "shift"):
+        constants = {"scale": np.full(4, 9), "shift": np.full(4, 8)}
+        if differ:
+            constants[differ][3] += 1
+        one = replace(stream, **constants)
+        column = decode_column(encode_column(one, SMALL), SMALL, load_of(one))
+        assert_same(column, one)
+        assert column.shared == (not differ)
+        if not differ:
+            least = column.bits
+        else:
+            assert column.bits - least == 3 * (SMALL.scale_bits + 6)
+
+
+def test_only_as_many_run_lengths_are_sent_as_are_used() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    sizes = []
+    for positions in ([0, 1, 2], [0, 2, 4], [0, 1, 7]):
+        row = ColumnRow(9, np.array(positions), np.zeros(3, dtype=np.int64))
+        stream = ColumnStream(none, none, none, np.array([1]), [row, (0, none, none)])
+        codes = column_tables([stream], SMALL)
+        column = decode_column(
+            encode_column(stream, SMALL, codes=codes), SMALL, replace(load_of(stream), channels=1)
+        )
+        assert np.array_equal(column.tables.run_lengths, codes.run_lengths)
+        sizes.append((codes.run_symbols, column.bits))
+    assert [symbols for symbols, _ in sizes] == [1, 2, 4]
+    # The runs 0 0 0; 0 1 1; 0 0 3 2 themselves have 0, 3 and 6 bits.
+    assert np.diff([bits for _, bits in sizes]).tolist() == [4 + 3, 8 + 6 - 3]
 
 
 def test_a_column_without_channels_or_codebook_survives() -> None:
@@ -299,7 +344,8 @@ def test_a_column_without_channels_or_codebook_survives() -> None:
     stream = ColumnStream(none, none, none, none, [(3, none, none), (0, none, none)])
     data = encode_column(stream, SMALL)
     column = decode_column(data, SMALL, replace(load_of(stream), channels=4))
-    assert_same(column, stream)
+    assert column.tables.codebook.tolist() == [0]  # one that is not used
+    assert_same(column, replace(stream, codebook=np.zeros(1, dtype=np.int64)))
     assert column.rows[0].pointers.tolist() == [0, 0, 0, 0]
 
 
@@ -350,36 +396,44 @@ def test_tables_stay_from_one_load_to_the_next() -> None:
         column_tables([first, replace(second, codebook=np.zeros(8, dtype=int))], SMALL)
     with pytest.raises(ValueError, match="codes are for another codebook"):
         encode_column(replace(first, codebook=np.zeros(8, dtype=int)), SMALL, codes=codes)
+    with pytest.raises(ValueError, match="plain weights have 8 bits, code_bits is 6"):
+        column_tables([first], SMALL, plain=True)
 
 
 def damaged_cases() -> list[tuple[str, str, ErrorCode, int, str]]:
     """Streams of one row without constants: name, bits, error, position, reason."""
     head = f"{4:016b}"
-    run_table = "0001" + "0010" * 2 + "0000"  # codes 0, 10, 11
-    index_table = f"{2:09b}" + "0001" * 2 + "0" * 16  # codes 0, 1
-    one_index = f"{2:09b}" + "0010" * 2 + "0" * 16  # codes 00, 01
-    tables = "01" + run_table + index_table
+    run_table = "000000010" + "0001" + "0010" * 2  # codes 0, 10, 11
+    index_table = f"{1:09b}" + "0001" * 2 + "0" * 16  # codes 0, 1
+    one_index = f"{1:09b}" + "0010" * 2 + "0" * 16  # codes 00, 01
+    tables = "001" + run_table + index_table
     pairs = len(tables) + 36
     rest = "0" * 64
     return [
-        ("run code", "01" + "0010" * 3 + "0000" + index_table + head + f"{2:020b}" + "000" + "11"
-         + rest, ErrorCode.CODE_UNUSED, pairs + 3, "unused code"),
-        ("index code", "01" + run_table + one_index + head + f"{1:020b}" + "0" + "10" + rest,
+        ("run code", "001" + "000000010" + "0010" * 3 + index_table + head + f"{2:020b}" + "000"
+         + "11" + rest, ErrorCode.CODE_UNUSED, pairs + 3, "unused code"),
+        ("index code", "001" + run_table + one_index + head + f"{1:020b}" + "0" + "10" + rest,
          ErrorCode.CODE_UNUSED, pairs + 1, "unused code"),
-        ("no run symbols", "01" + "0" * 16 + index_table + head + f"{1:020b}" + rest,
-         ErrorCode.CODE_UNUSED, pairs, "unused code"),
-        ("too many runs", "01" + "0001" * 4 + index_table + rest,
-         ErrorCode.CODE_UNUSED, 2, "more codes"),
-        ("long code", "01" + "0111" * 4 + index_table + rest,
-         ErrorCode.CODE_UNUSED, 2, "code longer than 6 bits"),
-        ("indices", "01" + run_table + f"{257:09b}" + "0" * 4000,
-         ErrorCode.CODE_UNUSED, 18, "257 index symbols"),
-        ("short lookup", "1" + "0" * 71, ErrorCode.STREAM_SHORT, 1, "ends after 71 of 4608"),
-        ("short table", "01" + run_table[:6], ErrorCode.STREAM_SHORT, 2, "ends after 6 of 16"),
-        ("short run", tables + f"{16:016b}" + f"{9:020b}" + "00" * 5 + "100" * 2 + "1",
-         ErrorCode.STREAM_SHORT, pairs + 16, "1 of a symbol's 2 bits"),
-        ("short index", tables + f"{16:016b}" + f"{9:020b}" + "00" * 6 + "100" + "10",
-         ErrorCode.STREAM_SHORT, pairs + 17, "0 of a symbol's 1 bits"),
+        ("no run symbols", "001" + "0" * 13 + index_table + head + f"{1:020b}" + rest,
+         ErrorCode.CODE_UNUSED, pairs - 8, "unused code"),
+        ("run symbols", "001" + f"{4:09b}" + "0" * 4000,
+         ErrorCode.CODE_UNUSED, 3, "run symbol 4, the last is 3"),
+        ("plain runs", "001" + "1" + "0" * 4000, ErrorCode.CODE_UNUSED, 3, "plain runs"),
+        ("too many runs", "001" + f"{3:09b}" + "0001" * 4 + index_table + rest,
+         ErrorCode.CODE_UNUSED, 12, "more codes"),
+        ("long code", "001" + f"{3:09b}" + "0111" * 4 + index_table + rest,
+         ErrorCode.CODE_UNUSED, 12, "code longer than 6 bits"),
+        ("long index", "001" + run_table + "0" * 9 + "0111" + rest,
+         ErrorCode.CODE_UNUSED, 33, "code longer than 6 bits"),
+        ("plain", "001" + run_table + f"{256:09b}" + "0" * 4000,
+         ErrorCode.CODE_UNUSED, 24, "plain weights of 8 bits, the longest code has 6"),
+        ("short lookup", "01" + "0" * 70, ErrorCode.STREAM_SHORT, 2, "ends after 70 of 4608"),
+        ("short symbols", "001" + "00000", ErrorCode.STREAM_SHORT, 3, "ends after 5 of 9"),
+        ("short table", "001" + run_table[:13], ErrorCode.STREAM_SHORT, 12, "ends after 4 of 12"),
+        ("short run", tables + f"{16:016b}" + f"{9:020b}" + "00" + "1",
+         ErrorCode.STREAM_SHORT, pairs + 2, "1 of a symbol's 2 bits"),
+        ("short index", tables + f"{16:016b}" + f"{9:020b}" + "00" + "0",
+         ErrorCode.STREAM_SHORT, pairs + 3, "0 of a symbol's 1 bits"),
         ("weight past end", tables + head + f"{4:020b}" + "00" + "111" + "110" + "00" + rest,
          ErrorCode.RUN_PAST_END, pairs + 5, "run past the 4 groups of row 0"),
         ("unused code behind", tables + head + f"{3:020b}" + "111" + "110" + "11",
@@ -405,7 +459,7 @@ def test_damaged_columns_name_reason_and_place(
 
 def test_a_trailing_escape_past_the_end_is_an_error_but_up_to_it_is_not() -> None:
     config = replace(SMALL, lanes=1)
-    only_escapes = "01" + "0000" * 3 + "0001" + f"{0:09b}"
+    only_escapes = "001" + f"{3:09b}" + "0000" * 3 + "0001" + f"{0:09b}" + "0000" + "0" * 8
     for groups, fails in [(6, False), (5, True)]:
         data = as_bytes(only_escapes + f"{groups:016b}" + f"{2:020b}")
         load = ColumnLoad(channels=1, column_channels=0, row_size=1)
@@ -478,7 +532,10 @@ def test_a_machine_without_lookup_takes_no_table() -> None:
         encode_column(stream, without)
     with pytest.raises(CodeError, match="lookup table for a machine without") as caught:
         decode_column(encode_column(stream, SMALL), without, load_of(stream))
-    assert (caught.value.code, caught.value.position) == (ErrorCode.CODE_UNUSED, 2 * CONSTANT_BITS)
+    assert (caught.value.code, caught.value.position) == (
+        ErrorCode.CODE_UNUSED,
+        1 + 2 * CONSTANT_BITS,
+    )
 
 
 def test_negative_weight_codes_are_twos_complement() -> None:

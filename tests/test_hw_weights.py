@@ -21,6 +21,7 @@ from thresher.golden.codes.weights import (
     ColumnStream,
     ColumnTables,
     WeightFormat,
+    column_tables,
     decode_column,
     encode_column,
     zero_runs,
@@ -62,22 +63,29 @@ def random_stream(
     symbols: int = 9,
     constants: int = LANE["channels"],
     lookup: bool = False,
+    shared: bool = False,
 ) -> ColumnStream:
     """Draw a column's load; ``groups`` is one number for all rows or one for each."""
     rows = []
     for count in np.broadcast_to(groups, config.lanes).tolist():
         positions = np.flatnonzero(rng.random(count * channels) < density)
         rows.append(ColumnRow(count, positions, rng.integers(0, symbols, positions.size)))
+    times = constants if shared else 1
     half = 1 << (config.accumulator_bits - 1)
     outputs = 1 << (config.activation_bits - 1)
     return ColumnStream(
         bias=rng.integers(-half, half, constants),
-        scale=rng.integers(0, 1 << config.scale_bits, constants),
-        shift=rng.integers(0, 64, constants),
+        scale=rng.integers(0, 1 << config.scale_bits, 1 if shared else constants).repeat(times),
+        shift=rng.integers(0, 64, 1 if shared else constants).repeat(times),
         codebook=rng.integers(0, 1 << config.weight_code_bits, symbols),
         rows=rows,
         lookup=rng.integers(-outputs, outputs, 2 * outputs) if lookup else None,
     )
+
+
+def encode(stream: ColumnStream, config: Config, *, plain: bool = False) -> bytes:
+    """Encode a load with tables, or with weights as they are."""
+    return encode_column(stream, config, codes=column_tables([stream], config, plain=plain))
 
 
 def random_gaps(rng: np.random.Generator) -> list[int]:
@@ -279,8 +287,9 @@ def test_random_streams_equal_golden_under_any_stalls(seed: int) -> None:
             groups=rng.integers(0, 40, SMALL.lanes).tolist(),
             density=float(rng.choice([0.0, 0.02, 0.3, 0.9, 1.0])),
             symbols=int(rng.choice([1, 2, 9, 60])),
+            shared=bool(rng.integers(2)),
         )
-        streams.append((encode_column(stream, SMALL), LOAD, LANE))
+        streams.append((encode(stream, SMALL, plain=bool(rng.integers(2))), LOAD, LANE))
     check_streams(SMALL, streams, seed=seed)
 
 
@@ -297,8 +306,12 @@ def test_random_streams_equal_golden_under_any_stalls(seed: int) -> None:
 def test_other_sizes_equal_golden(config: Config) -> None:
     rng = np.random.default_rng(SEED)
     streams = [
-        (encode_column(random_stream(rng, config, density=density), config), LOAD, LANE)
-        for density in (0.5, 0.05)
+        (
+            encode(random_stream(rng, config, density=density, shared=plain), config, plain=plain),
+            LOAD,
+            LANE,
+        )
+        for density, plain in ((0.5, False), (0.5, True), (0.05, False), (0.05, True))
     ]
     check_streams(config, streams, seed=SEED)
 
@@ -308,7 +321,7 @@ def test_single_symbol_alphabets_cost_no_bits() -> None:
     both = random_stream(rng, SMALL, density=1, symbols=1)  # all runs 0, all indices 0
     runs = random_stream(rng, SMALL, density=1, symbols=5)
     indices = random_stream(rng, SMALL, density=0.3, symbols=1)
-    streams = [(encode_column(stream, SMALL), LOAD, LANE) for stream in (both, runs, indices)]
+    streams = [(encode(stream, SMALL), LOAD, LANE) for stream in (both, runs, indices)]
     results, columns = check_streams(SMALL, streams, seed=SEED)
     assert len(results[0].taps) == SMALL.lanes * 12 * LOAD["channels"]
     assert columns[0].bits < columns[1].bits
@@ -320,7 +333,8 @@ def test_only_escapes_can_be_the_single_run_symbol_of_an_element() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     empty = ColumnStream(nothing, nothing, nothing, np.array([7]), [(3, nothing, nothing)] * 2)
     data = bytearray(encode_column(empty, SMALL, codes=escapes))
-    at = 2 + 4 * 32 + 9 + 4 + SMALL.weight_code_bits + 16  # of the first element's pairs, 20 bits
+    tables = 9 + 4 * 32 + 9 + 4 + SMALL.weight_code_bits
+    at = 3 + tables + 16  # of the first element's pairs, 20 bits
     number = int.from_bytes(data) | 2 << (8 * len(data) - at - 20)
     loads = [
         Load(data=number.to_bytes(len(data)), load={**LOAD, "channels": n}, lane={"channels": 0})
@@ -377,7 +391,7 @@ def test_longest_runs_and_escapes_cross_many_groups() -> None:
                 np.zeros(len(positions), dtype=np.int64),
             )
             stream = dataclasses.replace(random_stream(rng, SMALL), rows=[row, row])
-            streams.append((encode_column(stream, SMALL), load, LANE))
+            streams.append((encode(stream, SMALL, plain=channels == 31), load, LANE))
     check_streams(SMALL, streams, seed=SEED)
 
 
@@ -394,15 +408,28 @@ def test_empty_elements_write_their_pointers() -> None:
     assert results[3].constants == []
 
 
-def test_tables_of_the_previous_load_stay() -> None:
+@pytest.mark.parametrize("pair_cycles", [1, 6])
+def test_escapes_are_forgotten_with_their_table(pair_cycles: int) -> None:
+    config = dataclasses.replace(SMALL, pair_cycles=pair_cycles)
+    one = random_stream(np.random.default_rng(SEED), config, groups=16)
+    streams = []
+    for positions in ([40, 79], [0, 1, 3]):  # with escapes; runs of 0 and 1
+        row = ColumnRow(16, np.array(positions), np.zeros(len(positions), dtype=np.int64))
+        stream = dataclasses.replace(one, rows=[row, row])
+        streams.append((encode(stream, config, plain=True), LOAD, LANE))
+    check_streams(config, streams, seed=SEED)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_tables_of_the_previous_load_stay(*, plain: bool) -> None:
     rng = np.random.default_rng(SEED)
     first = random_stream(rng, SMALL, symbols=20)
     tables = decode_column(
-        encode_column(first, SMALL), SMALL, ColumnLoad.from_fields(LOAD, LANE)
+        encode(first, SMALL, plain=plain), SMALL, ColumnLoad.from_fields(LOAD, LANE)
     ).tables
     second = dataclasses.replace(first, rows=first.rows[::-1])
     streams = [
-        (encode_column(first, SMALL), LOAD, LANE),
+        (encode(first, SMALL, plain=plain), LOAD, LANE),
         (encode_column(second, SMALL, tables=False, codes=tables), LOAD, LANE),
     ]
     check_streams(SMALL, streams, seed=SEED)
@@ -423,7 +450,7 @@ def test_a_machine_without_lookup_refuses_a_table() -> None:
     data = encode_column(random_stream(rng, SMALL, lookup=True), SMALL)
     without = dataclasses.replace(SMALL, lookup=0)
     assert check_damaged(without, [data], SEED) == {ErrorCode.CODE_UNUSED}
-    assert fault_of(data, without) == (ErrorCode.CODE_UNUSED, LANE["channels"] * (32 + 31 + 6))
+    assert fault_of(data, without) == (ErrorCode.CODE_UNUSED, 1 + LANE["channels"] * (32 + 31 + 6))
 
 
 def test_tap_addresses_go_on_until_reset() -> None:
@@ -435,25 +462,32 @@ def test_tap_addresses_go_on_until_reset() -> None:
     assert [loaded.taps[0][1] for loaded in results] == [0, 60, 0]
 
 
-def test_one_pair_a_cycle_and_one_further_group_a_cycle() -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_one_pair_a_cycle_and_one_further_group_a_cycle(*, plain: bool) -> None:
     rng = np.random.default_rng(SEED)
     fmt = WeightFormat(run_bits=SMALL.weight_run_bits, code_bits=SMALL.code_bits)
     streams, expected = [], []
     for density in (1.0, 0.7, 0.2, 0.02):
         stream = random_stream(rng, SMALL, groups=40, density=density)
-        cycles = 3 * LANE["channels"] + 2 + 32 + 1 + 9 + 9 + 14  # fields, rest of building tables
+        codes = column_tables([stream], SMALL, plain=plain)
+        cycles = 1 + 3 * LANE["channels"] + 2 + 1 + codes.run_symbols  # fields
+        building = codes.run_symbols + SMALL.code_bits + 1
+        if not plain:  # the index's alphabet, lengths, codebook or building meanwhile
+            building = max(building, 1 + 9 + 9 + SMALL.code_bits + 1)
+        cycles += building
         for groups, positions, indices in stream.rows:
             runs, symbols = zero_runs(positions, indices, fmt)
             last = np.cumsum(runs + (symbols >= 0)) - 1
             entered = np.diff(last // LOAD["channels"], prepend=-1, append=groups)
             cycles += runs.size + int(np.maximum(entered[:-1] - 1, 0).sum() + entered[-1])
-        streams.append((encode_column(stream, SMALL), LOAD, LANE))
+        streams.append((encode_column(stream, SMALL, codes=codes), LOAD, LANE))
         expected.append(cycles)
     results, _ = check_streams(SMALL, streams, seed=SEED, stalled=False)
     overheads = [loaded.cycles - cycles for loaded, cycles in zip(results, expected, strict=True)]
-    assert max(overheads) <= 14 * SMALL.lanes, overheads
-    dense = results[0].tap_cycles[:200]
-    assert dense == list(range(dense[0], dense[0] + 200))
+    assert max(overheads) <= 14 + 3 * SMALL.lanes, overheads
+    cycles = results[0].tap_cycles
+    assert cycles[:200] == list(range(cycles[0], cycles[0] + 200))
+    assert cycles[200] == cycles[199] + 4  # the next element: three cycles for its fields
 
 
 # --- damaged streams ------------------------------------------------------------------------
@@ -497,15 +531,26 @@ def check_damaged(config: Config, damaged: Sequence[bytes], seed: int) -> set[Er
     return found
 
 
-@pytest.mark.parametrize(("seed", "pair_cycles"), [(SEED, 1), (SEED + 1, 1), (SEED + 2, 6)])
-def test_flipped_bits_end_with_the_reference_error(seed: int, pair_cycles: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "pair_cycles", "plain"),
+    [
+        (SEED, 1, False),
+        (SEED + 1, 1, False),
+        (SEED + 2, 6, False),
+        (SEED + 3, 1, True),
+        (SEED + 4, 6, True),
+    ],
+)
+def test_flipped_bits_end_with_the_reference_error(
+    seed: int, pair_cycles: int, *, plain: bool
+) -> None:
     rng = np.random.default_rng(seed)
     config = dataclasses.replace(SMALL, lanes=1, pair_cycles=pair_cycles)
     damaged = []
     while len(damaged) < 24:
         stream = random_stream(rng, config, density=0.5, symbols=int(rng.choice([1, 4, 30])))
-        data = bytearray(encode_column(stream, config))
-        for bit in rng.integers(208, 8 * len(data), rng.integers(1, 3)).tolist():  # not constants
+        data = bytearray(encode(stream, config, plain=plain))
+        for bit in rng.integers(210, 8 * len(data), rng.integers(1, 3)).tolist():  # behind `tables`
             data[bit // 8] ^= 0x80 >> bit % 8
         try:
             column = decode_column(bytes(data), config, ColumnLoad.from_fields(LOAD, LANE))
@@ -517,11 +562,12 @@ def test_flipped_bits_end_with_the_reference_error(seed: int, pair_cycles: int) 
     assert ErrorCode.CODE_UNUSED in check_damaged(config, damaged, seed)
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("pair_cycles", [1, 6])
-def test_truncated_streams_are_short(pair_cycles: int) -> None:
+def test_truncated_streams_are_short(pair_cycles: int, *, plain: bool) -> None:
     rng = np.random.default_rng(SEED)
     config = dataclasses.replace(SMALL, pair_cycles=pair_cycles)
-    data = encode_column(random_stream(rng, config, symbols=30), config)
+    data = encode(random_stream(rng, config, symbols=30), config, plain=plain)
     cut = [data[:at] for at in range(0, len(data), 8)]
     assert check_damaged(config, cut, SEED) == {ErrorCode.STREAM_SHORT}
 
@@ -541,7 +587,7 @@ def test_fewer_groups_than_weights_is_a_run_past_the_end() -> None:
     for groups in (0, 1, 11):
         _, positions, indices = stream.rows[0]
         rows = [(groups, positions, indices), stream.rows[1]]
-        damaged.append(encode_column(dataclasses.replace(stream, rows=rows), SMALL))
+        damaged.append(encode(dataclasses.replace(stream, rows=rows), SMALL))
     assert check_damaged(SMALL, damaged, SEED) == {ErrorCode.RUN_PAST_END}
 
 

@@ -51,6 +51,7 @@ __all__ = [
     "encode_column",
     "encode_layer",
     "expand_runs",
+    "read_tables",
     "zero_runs",
 ]
 
@@ -61,6 +62,7 @@ GROUPS_BITS = 16
 PAIRS_BITS = 20
 SHIFT_BITS = 6
 SYMBOLS_BITS = 9
+LAST_BITS = 8  # of a column's alphabet: its last symbol, and above it whether weights are plain
 LENGTH_BITS = 4
 MAX_INDICES = 256
 SIZE_BITS = 32
@@ -458,11 +460,31 @@ class ColumnTables:
         Code lengths, shapes ``(run_symbols,)`` and ``(k,)``.
     codebook
         Weight codes, shape ``(k,)``.
+    plain
+        Weights are sent as they are: an index is a weight code, ``k`` is ``2**weight_code_bits``,
+        all lengths are ``weight_code_bits``, and neither lengths nor codebook are in the stream.
     """
 
     run_lengths: Int64Array
     index_lengths: Int64Array
     codebook: Int64Array
+    plain: bool = False
+
+    @property
+    def run_symbols(self) -> int:
+        """Run lengths in the stream: those up to the last that is used, but one at least."""
+        return max(1, int(np.trim_zeros(self.run_lengths, "b").size))
+
+    @property
+    def index_symbols(self) -> int:
+        """Index lengths and codebook entries in the stream, one at least."""
+        return 0 if self.plain else max(1, self.codebook.size)
+
+
+def _plain_tables(run_lengths: Int64Array, config: Config) -> ColumnTables:
+    bits = config.weight_code_bits
+    codes = np.arange(1 << bits, dtype=np.int64)
+    return ColumnTables(run_lengths, np.full(codes.size, bits), codes, plain=True)
 
 
 def _codebook(stream: ColumnStream, config: Config) -> Int64Array:
@@ -476,19 +498,24 @@ def _codebook(stream: ColumnStream, config: Config) -> Int64Array:
     return codebook & (values - 1)
 
 
-def column_tables(streams: Sequence[ColumnStream], config: Config) -> ColumnTables:
+def column_tables(
+    streams: Sequence[ColumnStream], config: Config, *, plain: bool | None = None
+) -> ColumnTables:
     """Choose the best codes for the loads of a column that share a codebook.
 
     Parameters
     ----------
     streams
         One or more loads, all with the same codebook.
+    plain
+        Whether weights are sent as they are, which needs ``weight_code_bits`` up to ``code_bits``.
+        By default if they can be, and if lengths, codebook and codes together take no fewer bits.
 
     Raises
     ------
     ValueError
-        If the codebooks differ, an index is outside of them, or there are more symbols than codes
-        of ``config.code_bits`` bits.
+        If the codebooks differ, an index is outside of them, there are more symbols than codes of
+        ``config.code_bits`` bits, or a plain weight is longer than that.
     """
     fmt = _format(config)
     codebook = _codebook(streams[0], config)
@@ -504,11 +531,17 @@ def column_tables(streams: Sequence[ColumnStream], config: Config) -> ColumnTabl
                 raise ValueError(f"indices must be in 0..{codebook.size - 1}, not {symbols.max()}")
             run_counts += np.bincount(runs, minlength=fmt.run_symbols)
             index_counts += np.bincount(symbols, minlength=codebook.size)
-    return ColumnTables(
-        code_lengths(run_counts, fmt.code_bits),
-        code_lengths(index_counts, fmt.code_bits),
-        codebook,
-    )
+    run_lengths = code_lengths(run_counts, fmt.code_bits)
+    index_lengths = code_lengths(index_counts, fmt.code_bits)
+    bits, limit = config.weight_code_bits, fmt.code_bits
+    if plain is None:
+        coded = coded_bits(index_counts, index_lengths) + codebook.size * (LENGTH_BITS + bits)
+        plain = bits <= limit and bits * int(index_counts.sum()) <= coded
+    if not plain:
+        return ColumnTables(run_lengths, index_lengths, codebook)
+    if bits > limit:
+        raise ValueError(f"plain weights have {bits} bits, code_bits is {limit}")
+    return _plain_tables(run_lengths, config)
 
 
 def encode_column(
@@ -543,7 +576,7 @@ def encode_column(
     >>> row = ColumnRow(1, np.array([0]), np.array([0]))
     >>> data = encode_column(ColumnStream(one, one, one, one, [row]), Config(lanes=1))
     >>> len(data) % 8, data[:8].hex()
-    (0, '0000000100000002')
+    (0, '8000000080000001')
     """
     fmt = _format(config)
     if codes is None:
@@ -552,7 +585,8 @@ def encode_column(
         codes = column_tables([stream], config)
     if len(stream.rows) != config.lanes:
         raise ValueError(f"rows must be {config.lanes}, one a lane, not {len(stream.rows)}")
-    if not np.array_equal(_codebook(stream, config), codes.codebook):
+    codebook = _codebook(stream, config)
+    if not codes.plain and not np.array_equal(codebook, codes.codebook):
         raise ValueError("codes are for another codebook")
 
     writer = BitWriter()
@@ -560,17 +594,27 @@ def encode_column(
     _write_lookup(writer, stream.lookup, config)
     writer.write(int(tables), 1)
     if tables:
-        writer.write_many(codes.run_lengths, LENGTH_BITS)
-        writer.write(codes.codebook.size, SYMBOLS_BITS)
-        writer.write_many(codes.index_lengths, LENGTH_BITS)
-        writer.write_many(codes.codebook, config.weight_code_bits)
+        _write_tables(writer, codes, config)
     for groups, positions, indices in stream.rows:
-        runs, symbols = zero_runs(positions, indices, fmt)
+        plain = codebook[np.asarray(indices, np.int64)] if codes.plain else indices
+        runs, symbols = zero_runs(positions, plain, fmt)
         if not 0 <= groups < 1 << GROUPS_BITS or runs.size >= 1 << PAIRS_BITS:
             raise ValueError(f"{groups} groups, {runs.size} pairs are too many for a load")
         writer.write_many([groups, runs.size], [GROUPS_BITS, PAIRS_BITS])
         writer.write_many(*_pair_fields(runs, symbols, codes.run_lengths, codes.index_lengths))
     return writer.to_bytes(config.port_bits)
+
+
+def _write_tables(writer: BitWriter, codes: ColumnTables, config: Config) -> None:
+    writer.write_many([0, codes.run_symbols - 1], [1, LAST_BITS])
+    writer.write_many(codes.run_lengths[: codes.run_symbols], LENGTH_BITS)
+    if codes.plain:
+        writer.write_many([1, 0], [1, LAST_BITS])
+        return
+    nothing = np.zeros(codes.index_symbols - codes.codebook.size, np.int64)  # of an empty codebook
+    writer.write_many([0, codes.index_symbols - 1], [1, LAST_BITS])
+    writer.write_many(np.concatenate([codes.index_lengths, nothing]), LENGTH_BITS)
+    writer.write_many(np.concatenate([codes.codebook, nothing]), config.weight_code_bits)
 
 
 def _write_constants(writer: BitWriter, stream: ColumnStream, config: Config) -> None:
@@ -585,8 +629,13 @@ def _write_constants(writer: BitWriter, stream: ColumnStream, config: Config) ->
         raise ValueError(
             f"bias must be in {-half}..{half - 1}, scale below {highs[1]}, shift below {highs[2]}"
         )
-    widths = [config.accumulator_bits, config.scale_bits, SHIFT_BITS]
-    writer.write_many(constants.ravel(), np.tile(widths, len(constants)))
+    shared = len(constants) > 0 and bool(np.all(constants[:, 1:] == constants[0, 1:]))
+    widths = np.tile([config.accumulator_bits, config.scale_bits, SHIFT_BITS], (len(constants), 1))
+    if shared:
+        widths[1:, 1:] = 0
+    writer.write(int(shared), 1)
+    sent = widths.ravel() > 0
+    writer.write_many(constants.ravel()[sent], widths.ravel()[sent])
 
 
 def _write_lookup(writer: BitWriter, table: npt.NDArray[np.integer] | None, config: Config) -> None:
@@ -680,12 +729,14 @@ class Column:
     ----------
     bias, scale, shift
         Shape ``(channels,)``.
+    shared
+        Whether scale and shift are in the stream once, for all channels.
     lookup
         The lookup table as in :class:`ColumnStream`, None if the stream brings none.
     tables
         Those in force after the load.
     rows
-        One a lane.
+        One a lane. Of plain weights the indices are weight codes.
     bits
         Bits up to the last pair's end, without padding.
     """
@@ -693,6 +744,7 @@ class Column:
     bias: Int64Array
     scale: Int64Array
     shift: Int64Array
+    shared: bool
     lookup: Int64Array | None
     tables: ColumnTables
     rows: tuple[RowTaps, ...]
@@ -739,13 +791,7 @@ def decode_column(
     """
     fmt = _format(config)
     reader = BitReader(data)
-    widths = (config.accumulator_bits, config.scale_bits, SHIFT_BITS)
-    packed = np.array(
-        [[reader.read(width) for width in widths] for _ in range(load.column_channels)],
-        dtype=np.int64,
-    ).reshape(-1, 3)
-    half = np.int64(1) << (config.accumulator_bits - 1)
-    bias = (packed[:, 0] ^ half) - half
+    shared, constants = _read_constants(reader, load.column_channels, config)
 
     at = reader.position
     lookup = None
@@ -756,18 +802,11 @@ def decode_column(
         lookup = reader.read_many(entries, config.activation_bits, signed=True)
 
     if reader.read(1):
-        run_lengths, run = _read_table(reader, fmt.run_symbols, fmt.code_bits)
-        at = reader.position
-        size = reader.read(SYMBOLS_BITS)
-        if size > MAX_INDICES:
-            raise CodeError(f"{size} index symbols", at, ErrorCode.CODE_UNUSED)
-        index_lengths, index = _read_table(reader, size, fmt.code_bits)
-        codebook = reader.read_many(size, config.weight_code_bits)
-        tables = ColumnTables(run_lengths, index_lengths, codebook)
+        tables = read_tables(reader, config)
     else:
         nothing = np.zeros(0, dtype=np.int64)
         tables = previous or ColumnTables(np.zeros(fmt.run_symbols, np.int64), nothing, nothing)
-        run, index = DecodeTable(tables.run_lengths), DecodeTable(tables.index_lengths)
+    run, index = DecodeTable(tables.run_lengths), DecodeTable(tables.index_lengths)
 
     rows = []
     for i in range(config.lanes):
@@ -782,7 +821,51 @@ def decode_column(
         row = ColumnRow(groups, *expand_runs(pairs.runs, pairs.symbols, fmt))
         start = tap_starts[i] if tap_starts is not None else 0
         rows.append(_taps(row, tables.codebook, start, config, load))
-    return Column(bias, packed[:, 1], packed[:, 2], lookup, tables, tuple(rows), reader.position)
+    return Column(*constants, shared, lookup, tables, tuple(rows), reader.position)
+
+
+def _read_constants(
+    reader: BitReader, channels: int, config: Config
+) -> tuple[bool, tuple[Int64Array, Int64Array, Int64Array]]:
+    widths = (config.accumulator_bits, config.scale_bits, SHIFT_BITS)
+    shared = bool(reader.read(1))
+    packed = np.zeros((channels, 3), dtype=np.int64)
+    for channel, numbers in enumerate(packed):
+        sent = 1 if shared and channel else 3
+        numbers[:sent] = [reader.read(width) for width in widths[:sent]]
+        numbers[sent:] = packed[0, sent:]
+    half = np.int64(1) << (config.accumulator_bits - 1)
+    return shared, ((packed[:, 0] ^ half) - half, packed[:, 1], packed[:, 2])
+
+
+def read_tables(reader: BitReader, config: Config) -> ColumnTables:
+    """Read the tables of a column's stream, behind the bit that announces them.
+
+    Raises
+    ------
+    CodeError
+        If they are none, or are cut off.
+    """
+    fmt = _format(config)
+    at = reader.position
+    plain, last = divmod(reader.read(1 + LAST_BITS), 1 << LAST_BITS)
+    if plain or last >= fmt.run_symbols:
+        reason = "plain runs" if plain else f"run symbol {last}, the last is {fmt.escape}"
+        raise CodeError(reason, at, ErrorCode.CODE_UNUSED)
+    sent, _ = _read_table(reader, last + 1, fmt.code_bits)
+    run_lengths = np.zeros(fmt.run_symbols, np.int64)
+    run_lengths[: last + 1] = sent
+    at = reader.position
+    plain, last = divmod(reader.read(1 + LAST_BITS), 1 << LAST_BITS)
+    if plain:
+        bits = config.weight_code_bits
+        if bits > fmt.code_bits:
+            reason = f"plain weights of {bits} bits, the longest code has {fmt.code_bits}"
+            raise CodeError(reason, at, ErrorCode.CODE_UNUSED)
+        return _plain_tables(run_lengths, config)
+    index_lengths, _ = _read_table(reader, last + 1, fmt.code_bits)
+    codebook = reader.read_many(last + 1, config.weight_code_bits)
+    return ColumnTables(run_lengths, index_lengths, codebook)
 
 
 def _taps(

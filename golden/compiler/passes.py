@@ -416,27 +416,23 @@ def cut_into_passes(
             [column[first:end] for column in columns]
             for first, end in pairwise(bounds if last else bounds[:-1])
         ]
-        passes = [
-            pass_of(
-                stage,
-                work,
-                reading,
-                part,
-                config,
-                rounds=_rounds(stage, work, reading, part, config) if one_input else 1,
-            )
-            for part in parts
-        ]
+        passes = []
+        for number, part in enumerate(parts):
+            rounds = 1  # since each reads the input through the port, for which loads wait
+            if one_input and (not streamed or number == len(parts) - 1):
+                rounds = _rounds(stage, work, reading, part, config)
+            passes.append(pass_of(stage, work, reading, part, config, rounds=rounds))
         fullest = max(int(part.tap_counts(lanes).max()) for part in passes)
         # Half the store each, so that the next pass loads while one computes.
-        fair = (config.tap_depth if count == 1 else config.tap_depth // 2) - 1
+        fair = config.tap_depth - 1 if count == 1 else config.tap_depth // 2
         if fullest <= fair:
             return passes
         if size == 1:
             if fullest < config.tap_depth:
                 return passes
             raise _short(stage, "the tap store", "tap_depth", fullest + 1, config.tap_depth)
-        count = max(count + 1, min(widest, count * fullest // fair))
+        equal = count - (last > 0)
+        count = max(count + 1, min(widest, equal * fullest // fair + (last > 0)))
         while count < widest and -(-widest // count) == size:
             count += 1
 

@@ -221,6 +221,7 @@ class ProgramWriter:
         self.rings = _Rings(config)
         self.loads: list[list[int]] = []
         self.needs: list[int] = []
+        self.behind: list[bool] = []  # is a load to stand behind the run before its own
         self.runs: list[list[int]] = []
         self.weight_bytes = 0
         self.counter_addresses: list[int] = []
@@ -235,6 +236,7 @@ class ProgramWriter:
             needs, group_base, channel_base, _ = places[number]
             bases = {"group_base": group_base, "channel_base": channel_base}
             self.needs.append(needs)
+            self.behind.append(number > 0 and _loads_longer(part, passes[number - 1], self.config))
             self._add_load(part, bases, streams[number])
             self._add_run(part, bases, maps, segment)
             segment += part.rounds
@@ -306,15 +308,29 @@ class ProgramWriter:
         self.runs.append(words)
 
     def words(self) -> list[int]:
-        """All records: each load a run ahead of its own, or behind the run that it waits for."""
+        """All records: each load a run ahead of its own, or behind the run that it waits for.
+
+        A load that takes longer than the run before its own stands behind that run: both start at
+        once then, and the input is read while the load's first words are awaited.
+        """
         words: list[int] = []
         loads = 0
         for number, run in enumerate(self.runs):
-            while loads < len(self.loads) and loads <= number + 1 and self.needs[loads] <= number:
+            while loads < len(self.loads) and self.needs[loads] <= number:
+                if loads > number + (not self.behind[loads]):
+                    break
                 words += self.loads[loads]
                 loads += 1
             words += run
         return [*words, Kind.END]
+
+
+def _loads_longer(part: Pass, before: Pass, config: Config) -> bool:
+    """Whether a pass takes longer to load than the one before it to compute, if all is dense."""
+    loading = part.tap_counts(config.lanes).sum(axis=0).max()
+    _, height, width = before.stage.out_shape
+    computing = before.tap_counts(config.lanes).max() * height * width
+    return bool(loading > computing)
 
 
 def _segment(stored: StoredMap, segment: int, number: int, *, again: bool = False) -> list[int]:

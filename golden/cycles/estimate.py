@@ -17,8 +17,10 @@ from thresher.golden.compiler.mapping import assign_columns
 from thresher.golden.config import Config, Skip
 from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.loads import (
+    Constants,
     Load,
     Stream,
+    TableSizes,
     element_cycles,
     make_load,
     random_stream,
@@ -304,7 +306,9 @@ class _Layer:
                 escape = config.run_symbols - 1
                 cycles.append(element_cycles(flat, groups, channels, config))
                 bits += 36 + _pair_bits(flat, escape)
-            streams.append(random_stream(cycles, bits, column.size, 2**INDEX_BITS, config))
+            constants = Constants(column.size, shared=False)
+            tables = TableSizes(config.run_symbols, 2**INDEX_BITS)
+            streams.append(random_stream(cycles, bits, constants, tables, config))
         held = Taps.of_elements([one for row in elements for one in row])
         return held, streams, most
 

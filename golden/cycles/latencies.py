@@ -35,16 +35,16 @@ FINISHED = 1  # RowWriter's `busy` falls in the cycle after its last write, and 
 # hw.weights and hw.memory
 FIRST_REQUEST = 2  # StreamFetcher: from `start` to the first request on offer
 READ_AHEAD = 8  # StreamFetcher: words
+PROGRAM_AHEAD = 16  # ProgramFetcher: words
 TAKEN = 2  # StreamFetcher: a word is taken, the request for its place can be on offer
 TO_PORT = 1  # Arbiter: a request was accepted, it is at the port
 TO_WORD = 2  # StreamFetcher's FIFO: a response to the word on offer
 CHUNK = 32  # BitReader: bits
 HELD = 3  # BitReader: chunks
-BUILD = 1  # a state between elements
-PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4, and `empty` after it
-# HuffmanTable: cycles after GROUPS and PAIRS until a table of K symbols is ready, less the longest
-# code; that of the run symbols, less 2 a codebook entry.
-INDEX_TABLE, RUN_TABLE = -1, -2
+BUILD = 1  # a state before the first element's pairs
+PIPELINE = 5  # PairDecoder: a pair taken to `o`, 4; WeightLoader: all is written
+BEHIND = 3  # PairDecoder: cycles that the writer may lag
+TABLE = 1  # HuffmanTable: cycles after the last length, less the symbols and the longest code
 # Likewise of a compact loader (`pair_cycles` 6).
 COMPACT_CHUNK = 16  # ChunkReader: bits, after which a cycle passes
 ZERO, LIMITS = 16, 19  # CodeTables: passes over the lengths before and after they are read

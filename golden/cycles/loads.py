@@ -9,30 +9,31 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.codes.weights import LENGTH_BITS, SHIFT_BITS, SYMBOLS_BITS
+from thresher.golden.codes.weights import LAST_BITS, LENGTH_BITS, SHIFT_BITS
 from thresher.golden.config import Config
 from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.latencies import (
     BUILD,
     CHUNK,
     COMPACT_CHUNK,
-    INDEX_TABLE,
     LIMITS,
     LINKED_END,
     LINKED_READ,
     LINKED_START,
     PIPELINE,
     PUT,
-    RUN_TABLE,
+    TABLE,
     ZERO,
 )
 from thresher.golden.cycles.state import FAR, FETCHER_FIELDS, L_ASK, L_CHUNK, L_WORD
 
 __all__ = [
     "NOTHING",
+    "Constants",
     "Fetchers",
     "Load",
     "Stream",
+    "TableSizes",
     "element_cycles",
     "load_rest",
     "make_load",
@@ -62,44 +63,80 @@ class Stream(NamedTuple):
     needs: Int64Array
 
 
+class Constants(NamedTuple):
+    """Channels of a column, and whether scale and shift are in its stream once for all of them."""
+
+    channels: int
+    shared: bool
+
+    @property
+    def scales(self) -> int:
+        """Scales and shifts in the stream."""
+        return min(1, self.channels) if self.shared else self.channels
+
+    def bits(self, config: Config) -> int:
+        """Return the bits of the constants."""
+        scales = self.scales * (config.scale_bits + SHIFT_BITS)
+        return self.channels * config.accumulator_bits + scales
+
+
+class TableSizes(NamedTuple):
+    """Tables that a column's stream brings: run lengths; index lengths, 0 of plain weights."""
+
+    runs: int
+    indices: int
+
+
 def stream_fields(
-    constants: int, lookup: bool, index_symbols: int | None, config: Config
+    constants: Constants, lookup: bool, tables: TableSizes | None, config: Config
 ) -> tuple[Int64Array, Int64Array]:
     """Return the fields of a stream before its first row: bits of each, cycles after it.
 
     Parameters
     ----------
     constants
-        Channels of the column.
+        Those of the column.
     lookup
         Whether there is a lookup table.
-    index_symbols
-        Entries of the codebook; None if the tables of the previous load stay.
+    tables
+        None if those of the previous load stay.
     config
         The machine.
     """
     compact = config.pair_cycles > 1
     most = COMPACT_CHUNK if compact else CHUNK
-    channel = [(0, 1)] if compact else []  # a state that asks whether there is another one
-    for bits in (config.accumulator_bits, config.scale_bits, SHIFT_BITS):
-        rest = bits % most
-        channel += [(rest, 0)] * (rest > 0) + [(most, 0)] * (bits // most)
-    fields = channel * constants + [(0, 1)] * compact + [(1, 0)]
+
+    def parts(*numbers: int) -> list[tuple[int, int]]:
+        """Return the fields in which numbers are read."""
+        cut = []
+        for bits in numbers:
+            cut += [(bits % most, 0)] * (bits % most > 0) + [(most, 0)] * (bits // most)
+        return cut
+
+    bias = [(0, 1)] * compact  # a state that asks whether there is another channel
+    bias += parts(config.accumulator_bits)
+    scale = parts(config.scale_bits, SHIFT_BITS)
+    fields = [(1, 0)]
+    for number in range(constants.channels):
+        fields += bias + scale * (number < constants.scales)
+    fields += [(0, 1)] * compact + [(1, 0)]
     fields += [(config.activation_bits, 0)] * (lookup << config.activation_bits)
     fields.append((1, 0))
-    if index_symbols is not None:
-        runs, weight = config.run_symbols, (config.weight_code_bits, 0)
+    if tables is not None:
+        runs, indices, code_bits = *tables, config.code_bits
+        run_lengths, index_lengths = [(LENGTH_BITS, 0)] * runs, [(LENGTH_BITS, 0)] * indices
+        codebook = [(config.weight_code_bits, 0)] * indices
+        alphabet = (1 + LAST_BITS, ZERO if compact else 0)
         if compact:
-            fields += [(0, ZERO), *[(LENGTH_BITS, 0)] * runs, (0, LIMITS + runs + 1)]
-            fields += [(SYMBOLS_BITS, ZERO), *[(LENGTH_BITS, 0)] * index_symbols, (0, LIMITS)]
-            fields += [weight] * index_symbols
+            fields += [alphabet, *run_lengths, (0, LIMITS + runs + 1)]
+            fields += [alphabet, *index_lengths, (0, LIMITS), *codebook]
         else:
-            fields += [(LENGTH_BITS, 0)] * runs + [(SYMBOLS_BITS, 0)]
-            fields += [(LENGTH_BITS, 0)] * index_symbols + [weight] * index_symbols
-            # Both tables are made while what follows is read; the one of the runs, which has come
-            # first, is later if there are few indices.
-            late = max(INDEX_TABLE, runs + RUN_TABLE - 2 * index_symbols)
-            fields.append((0, max(0, config.code_bits + late)))
+            fields += [alphabet, *run_lengths, alphabet, *index_lengths, *codebook]
+            # Both tables are to be ready in BUILD, two fields further on.
+            building = runs + code_bits + TABLE - (1 + 2 * indices)
+            if indices:
+                building = max(building, code_bits + TABLE)
+            fields.append((0, max(0, building - 2)))
     table = np.array(fields, np.int64)
     return table[:, 0], table[:, 1]
 
@@ -134,11 +171,18 @@ def element_cycles(positions: Int64Array, groups: int, channels: int, config: Co
         entered = end // channels - np.where(start < 0, -1, start // channels)
         cost += int(np.maximum(config.pair_cycles, entered + step).sum())
     left = groups - (int(here[-1]) if positions.size else -1)
-    return 2 + BUILD + cost + PIPELINE + left
+    if config.pair_cycles > 1:
+        return 2 + BUILD + cost + PIPELINE + left
+    # Its fields and pairs are read, and their end, while the element before is written.
+    return max(2 + positions.size + int(escapes.sum()) + 1, cost + left)
 
 
 def random_stream(
-    elements: Sequence[int], bits: int, constants: int, index_symbols: int, config: Config
+    elements: Sequence[int],
+    bits: int,
+    constants: Constants,
+    tables: TableSizes | None,
+    config: Config,
 ) -> Stream:
     """Return the stream of a column of which only the sizes are known.
 
@@ -148,17 +192,17 @@ def random_stream(
         Cycles of each element.
     bits
         Of all pairs, taken evenly.
-    constants, index_symbols, config
+    constants, tables, config
         See :func:`stream_fields`.
     """
     compact = config.pair_cycles > 1
     chunk = COMPACT_CHUNK if compact else CHUNK
-    widths, rests = stream_fields(constants, False, index_symbols, config)
+    widths, rests = stream_fields(constants, False, tables, config)
     times = np.cumsum((widths > 0) + rests)
     ends = np.cumsum(widths)
     if compact:
         times = times + ends // chunk
-    cycles = sum(elements) + (bits // chunk if compact else 0)
+    cycles = sum(elements) + (bits // chunk if compact else BUILD + PIPELINE)
     at = np.arange(0, int(ends[-1]) + bits, chunk)
     needs = np.interp(at, [0, *ends, ends[-1] + bits], [0, *times, times[-1] + cycles])
     return Stream(int(times[-1]) + cycles, needs.astype(np.int64))

@@ -16,14 +16,21 @@ import numpy.typing as npt
 
 from thresher.golden.codes.bits import BitReader, CodeError
 from thresher.golden.codes.huffman import DecodeTable
-from thresher.golden.codes.weights import LENGTH_BITS, SHIFT_BITS, SYMBOLS_BITS
+from thresher.golden.codes.weights import read_tables
 from thresher.golden.compiler.predict import stored_values
 from thresher.golden.compiler.program import Program
 from thresher.golden.config import Config
 from thresher.golden.cycles.ahead import sequence_ahead
 from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.latencies import CHUNK, COMPACT_CHUNK
-from thresher.golden.cycles.loads import Load, Stream, make_load, stream_fields
+from thresher.golden.cycles.loads import (
+    Constants,
+    Load,
+    Stream,
+    TableSizes,
+    make_load,
+    stream_fields,
+)
 from thresher.golden.cycles.runs import LaneInput, PortLoads, RunCycles, Taps, predict_run
 from thresher.golden.cycles.sequence import LoadStep, ProgramCycles, RunStep
 from thresher.golden.descriptors import (
@@ -134,23 +141,23 @@ class _Loaders:
         Tables that come with it stay.
         """
         config = self._config
-        constant = config.accumulator_bits + config.scale_bits + SHIFT_BITS
-        reader = BitReader(data, channels * constant)
+        reader = BitReader(data)
+        constants = Constants(channels, bool(reader.read(1)))
+        reader.position += constants.bits(config)
         lookup = bool(reader.read(1))
         if lookup:
             reader.position += config.activation_bits << config.activation_bits
-        symbols = None
+        sizes = None
         if reader.read(1):
-            runs = DecodeTable(reader.read_many(config.run_symbols, LENGTH_BITS))
-            symbols = reader.read(SYMBOLS_BITS)
-            indices = DecodeTable(reader.read_many(symbols, LENGTH_BITS))
-            codebook = reader.read_many(symbols, config.weight_code_bits)
+            tables = read_tables(reader, config)
+            runs, indices = DecodeTable(tables.run_lengths), DecodeTable(tables.index_lengths)
             self._tables[column] = _Tables(
                 (runs.symbol, runs.length, runs.width),
                 (indices.symbol, indices.length, indices.width),
-                np.asarray(codebook == 0, np.uint8),
+                np.asarray(tables.codebook == 0, np.uint8),
             )
-        return stream_fields(channels, lookup, symbols, config)
+            sizes = TableSizes(tables.run_symbols, tables.index_symbols)
+        return stream_fields(constants, lookup, sizes, config)
 
 
 class _Values:

@@ -14,7 +14,7 @@ from thresher.golden.cycles.latencies import (
     FIRST_ASK,
     LINKED_READ,
     LINKED_START,
-    READ_AHEAD,
+    PROGRAM_AHEAD,
     START,
     TAKEN,
     TO_PORT,
@@ -73,7 +73,7 @@ class ProgramCycles:
 
 
 class _Program:
-    """The program's words: read eight ahead, in turn with a load's first words."""
+    """The program's words: read sixteen ahead, in turn with a load's first words."""
 
     def __init__(self, config: Config, latency: int) -> None:
         self._per_word = config.port_bits // 64
@@ -93,7 +93,7 @@ class _Program:
     def copy(self) -> _Program:
         """Return the same, to go on from here more than once."""
         other = copy(self)
-        other._left = self._left[-READ_AHEAD:]
+        other._left = self._left[-PROGRAM_AHEAD:]
         other.asked = list(self.asked)
         return other
 
@@ -102,8 +102,8 @@ class _Program:
         now = begin
         for _ in range(words):
             if self._at % self._per_word == 0:
-                if len(self._left) >= READ_AHEAD:
-                    self._asks = max(self._asks, self._left[-READ_AHEAD] + TAKEN)
+                if len(self._left) >= PROGRAM_AHEAD:
+                    self._asks = max(self._asks, self._left[-PROGRAM_AHEAD] + TAKEN)
                 self.asked.append(self._asks)
                 first, end = self._busy
                 served = self._asks + (self._lanes if first <= self._asks < end else 0)

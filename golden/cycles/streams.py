@@ -10,6 +10,7 @@ import numpy as np
 
 from thresher.golden.cycles.compiled import compiled, u
 from thresher.golden.cycles.latencies import (
+    BEHIND,
     BUILD,
     CODE,
     COMPACT_CHUNK,
@@ -98,6 +99,7 @@ def read_stream(data, bits, cycles, runs, indices, nothing, geometry, first, poi
     kernel = kernel_height * kernel_width
     compact = chunk == COMPACT_CHUNK
     tap = most = now = known = at = np.int64(0)
+    free = begun = np.int64(0)  # when the writer takes another item, and began with the row before
     for k in range(bits.size):
         at, now, known = _field(at, bits[k], now, needs, known, chunk)
         now += cycles[k]
@@ -110,6 +112,8 @@ def read_stream(data, bits, cycles, runs, indices, nothing, geometry, first, poi
             return np.int64(-1), most, now, known
         most = max(most, groups)
         pointers[row, 0] = first + tap
+        if not compact:
+            now = max(now, begun)  # the fields of one row wait for the writer
         at, now, known = _field(at, GROUPS_BITS, now, needs, known, chunk)
         ended = now
         if compact:
@@ -119,7 +123,9 @@ def read_stream(data, bits, cycles, runs, indices, nothing, geometry, first, poi
             now += CODE - 1  # the first code's end
         else:
             at, now, known = _field(at, PAIRS_BITS, now, needs, known, chunk)
-            now += BUILD
+            begun = max(now, free + PIPELINE)
+            if row == 0:
+                now += BUILD
 
         # Pairs. ``now`` is when the next pair's bits are taken; of a compact loader, its first
         # code's. ``free`` is when the writer takes another one, ``gone`` when the decoder is free.
@@ -128,7 +134,8 @@ def read_stream(data, bits, cycles, runs, indices, nothing, geometry, first, poi
         entered = np.int64(0 if compact else -1)
         last = np.int64(-1)  # group of the last tap
         shift = np.int64(0)  # of the group's first offset
-        free = gone = now
+        gone = now
+        free = now if compact else max(free, now)
         for _ in range(pairs):
             window = _bits(data, at, run_width + index_width)
             run = run_symbols[u(window >> index_width)]
@@ -173,7 +180,10 @@ def read_stream(data, bits, cycles, runs, indices, nothing, geometry, first, poi
                     length += index_lengths[u(window)]
                 known = _need(at, length, now, needs, known, chunk)
                 at += length
-                now += max(1, group - entered)
+                free = max(now, free) + 1
+                if group > entered + 1:
+                    free += group - entered - 1
+                now = max(now + 1, free - BEHIND)
             entered = group
             if run == escape:
                 continue
@@ -192,5 +202,8 @@ def read_stream(data, bits, cycles, runs, indices, nothing, geometry, first, poi
         if compact:
             now = max(ended + FINISH, free) + groups - max(last, 0) + 1
         else:
-            now += PIPELINE + groups - last
+            free = max(now, free) + groups - last
+            now = max(now + 1, free - BEHIND)
+    if not compact:
+        now = free + PIPELINE
     return tap, most, now, known

@@ -7,16 +7,13 @@ from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 
-__all__ = ["StreamFetcher"]
+__all__ = ["ProgramFetcher", "StreamFetcher"]
 
 LIMIT_BITS = 20
 
-DEPTH = 8
-"""Words read ahead."""
-
 
 class StreamFetcher(wiring.Component):
-    """Ask for word after word and keep up to eight of them ready.
+    """Ask for word after word and keep up to ``depth`` of them ready.
 
     Timing contract
     ---------------
@@ -24,9 +21,9 @@ class StreamFetcher(wiring.Component):
         With ``start`` in cycle ``t`` the first request is offered in cycle ``t + 2``. A response in
         cycle ``t`` is offered as a word in cycle ``t + 2``.
     Throughput
-        One request and one word per cycle, as long as no more than eight words are asked for, under
-        way or waiting; so a memory that answers after ``n`` cycles yields
-        ``min(1, 8 / (n + 4))`` words per cycle.
+        One request and one word per cycle, as long as no more than ``depth`` words are asked for,
+        under way or waiting; so a memory that answers after ``n`` cycles yields
+        ``min(1, depth / (n + 4))`` words per cycle.
     Combinational paths
         ``response`` to nothing but registers; ``start`` to ``o.valid`` and ``words_read``.
     Reset
@@ -62,6 +59,8 @@ class StreamFetcher(wiring.Component):
         No request is offered and no response, wanted or not, is outstanding.
     """
 
+    depth = 8
+
     start: Signal
     address: Signal
     limit: Signal
@@ -92,15 +91,16 @@ class StreamFetcher(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        depth = self.depth
         m.submodules.words = words = ResetInserter(self.start)(
-            SyncFIFOBuffered(width=self.config.port_bits, depth=DEPTH)
+            SyncFIFOBuffered(width=self.config.port_bits, depth=depth)
         )
 
         # Requests in the register or at the memory: wanted ones, and older ones to be dropped.
-        # Fewer than eight of the latter when the next is made, so fifteen in all.
-        wanted = Signal(range(DEPTH + 1))
-        stale = Signal(range(2 * DEPTH))
-        free = Signal(range(DEPTH + 1), init=DEPTH)  # places neither filled nor asked for
+        # Fewer than `depth` of the latter when the next is made.
+        wanted = Signal(range(depth + 1))
+        stale = Signal(range(2 * depth))
+        free = Signal(range(depth + 1), init=depth)  # places neither filled nor asked for
         next_address = Signal(self.config.address_bits, reset_less=True)
         words_left = Signal(LIMIT_BITS)  # to be asked for, of a limited stream
         limited = Signal()
@@ -116,7 +116,7 @@ class StreamFetcher(wiring.Component):
                 & ~self.start
                 & (~self.request.valid | self.request.ready)
                 & (free != 0)
-                & (stale < DEPTH)
+                & (stale < depth)
                 & (~limited | (words_left != 0))
             ),
             self.request.payload.eq(offered),
@@ -162,7 +162,7 @@ class StreamFetcher(wiring.Component):
                 limited.eq(self.limit != 0),
                 wanted.eq(0),
                 stale.eq(stale + wanted - arrives),
-                free.eq(DEPTH),
+                free.eq(depth),
             ]
         with m.Else():
             m.d.sync += [
@@ -173,6 +173,12 @@ class StreamFetcher(wiring.Component):
 
         m.d.comb += [
             self.idle.eq((wanted == 0) & (stale == 0)),
-            self.exhausted.eq(limited & (words_left == 0) & (free == DEPTH)),
+            self.exhausted.eq(limited & (words_left == 0) & (free == depth)),
         ]
         return m
+
+
+class ProgramFetcher(StreamFetcher):
+    """A :class:`StreamFetcher` of the program: a whole LOAD of eight lanes is ahead."""
+
+    depth = 16

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from thresher.golden.config import Config
 from thresher.hw.weights.chunk_reader import CHUNK
 from thresher.hw.weights.code_search import LENGTHS, limit_layout
-from thresher.hw.weights.pair_decoder import INDEX_SYMBOLS
+from thresher.hw.weights.table_loader import is_bad_alphabet
 
 __all__ = ["CodeTables", "found_layout"]
 
@@ -33,13 +33,13 @@ class _State(enum.Enum):
     """The field that is read, or the pass over the lengths."""
 
     PRESENT = 0  # whether there are any tables
-    ZERO = 1  # the counts
-    LENGTHS = 2  # count them
-    SETTLE = 3  # the last one is counted
-    BUILD = 4  # from the counts, a length a cycle: limits, offsets, first places
-    CHECK = 5  # whether it is a code
-    SORT = 6  # give each run symbol the next place of its length
-    SYMBOLS = 7  # how many indices there are
+    SYMBOLS = 1  # the last one, of the runs or the indices
+    ZERO = 2  # the counts
+    LENGTHS = 3  # count them
+    SETTLE = 4  # the last one is counted
+    BUILD = 5  # from the counts, a length a cycle: limits, offsets, first places
+    CHECK = 6  # whether it is a code
+    SORT = 7  # give each run symbol the next place of its length
     CODEBOOK = 8  # give each weight the next place of its index's length
 
 
@@ -51,9 +51,10 @@ class CodeTables(wiring.Component):
     Latency
         The symbol or weight of a code that is ``found`` in cycle ``t`` is there in ``t + 1``.
     Throughput
-        A field a cycle, and, for each of the two tables, 35 cycles; further ``run_symbols`` cycles.
+        A field a cycle, and, for each of the two tables, 35 cycles; further a cycle for each run
+        length.
     Combinational paths
-        ``found`` to ``is_escape``; ``window`` and ``got`` to ``done`` and ``too_many``.
+        ``found`` to ``is_escape``; ``window`` and ``got`` to ``done`` and ``bad_alphabet``.
     Reset
         ``known`` is low: nothing can be decoded.
 
@@ -74,8 +75,8 @@ class CodeTables(wiring.Component):
         The field is there and is taken in this cycle.
     begins : ``Out(1)``
         This field is not within a list.
-    too_many : ``Out(1)``
-        There would be more index symbols than there can be.
+    bad_alphabet : ``Out(1)``
+        There would be more symbols than there can be, or what cannot be plain.
     malformed : ``Out(1)``
         The lengths last read are no code. Nothing further is read.
     done : ``Out(1)``
@@ -98,7 +99,7 @@ class CodeTables(wiring.Component):
     window: Signal
     got: Signal
     begins: Signal
-    too_many: Signal
+    bad_alphabet: Signal
     malformed: Signal
     done: Signal
     known: Signal
@@ -117,7 +118,7 @@ class CodeTables(wiring.Component):
                 "window": In(CHUNK),
                 "got": In(1),
                 "begins": Out(1),
-                "too_many": Out(1),
+                "bad_alphabet": Out(1),
                 "malformed": Out(1),
                 "done": Out(1),
                 "known": Out(1),
@@ -133,25 +134,25 @@ class CodeTables(wiring.Component):
         self._counting = Signal()  # it is a length
         self._placing = Signal()  # it is to be put at the place of its symbol
         self._counted = Signal()  # it was a length
+        self._plain = Signal()  # weights are sent as they are
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
         state = Signal(_State)
-        table = Signal()  # 0: of the runs, 1: of the indices
+        table = Signal(init=1)  # 0: of the runs, 1: of the indices, or the one read last
         symbol = Signal(_PLACE_BITS)
-        next_symbol = Signal(_PLACE_BITS + 1)
-        symbols = Signal(_PLACE_BITS + 1, init=config.run_symbols)
+        last = Signal(_PLACE_BITS)
         length = Signal(range(LENGTHS))  # of the ZERO and BUILD passes
         is_last = Signal()
-        m.d.comb += [next_symbol.eq(symbol + 1), is_last.eq(next_symbol == symbols)]
+        m.d.comb += is_last.eq(symbol == last)
 
         def field(bits: int) -> Value:
             m.d.comb += [self.reads.eq(1), self.wanted.eq(bits)]
             return self.window[-bits:]
 
         def advance(to: _State) -> None:
-            m.d.sync += symbol.eq(next_symbol)
+            m.d.sync += symbol.eq(symbol + 1)
             with m.If(is_last):
                 m.d.sync += [symbol.eq(0), state.eq(to)]
 
@@ -161,13 +162,24 @@ class CodeTables(wiring.Component):
                 present = field(1)
                 m.d.comb += [self.begins.eq(1), self.done.eq(self.got & ~present)]
                 with m.If(self.got & present):
-                    m.d.sync += [state.eq(_State.ZERO), self.known.eq(0)]
-                    m.d.sync += [table.eq(0), symbols.eq(config.run_symbols)]
+                    m.d.sync += [state.eq(_State.SYMBOLS), self.known.eq(0), table.eq(1)]
+
+            with m.Case(_State.SYMBOLS):
+                alphabet = field(_PLACE_BITS + 1)
+                with m.If(self._placing):
+                    m.d.comb += self.reads.eq(0)
+                m.d.comb += [
+                    self.begins.eq(1),
+                    self.bad_alphabet.eq(self.got & is_bad_alphabet(config, alphabet, ~table)),
+                ]
+                with m.If(self.got):
+                    m.d.sync += [last.eq(alphabet[:_PLACE_BITS]), self._plain.eq(alphabet[-1])]
+                    m.d.sync += [table.eq(~table), state.eq(_State.ZERO)]
 
             with m.Case(_State.ZERO):
                 m.d.sync += length.eq(length + 1)
                 with m.If(length.all()):
-                    m.d.sync += state.eq(Mux(symbols == 0, _State.SETTLE, _State.LENGTHS))
+                    m.d.sync += state.eq(Mux(self._plain, _State.SETTLE, _State.LENGTHS))
 
             with m.Case(_State.LENGTHS):
                 m.d.comb += self.begins.eq(symbol == 0)
@@ -185,23 +197,12 @@ class CodeTables(wiring.Component):
 
             with m.Case(_State.CHECK), m.If(~self.malformed):
                 m.d.sync += state.eq(Mux(table, _State.CODEBOOK, _State.SORT))
-                with m.If(table & (symbols == 0)):
+                with m.If(self._plain):
                     m.d.comb += self.done.eq(1)
 
             with m.Case(_State.SORT):
                 m.d.sync += [self._value.eq(symbol), self._placing.eq(1)]
                 advance(_State.SYMBOLS)
-
-            with m.Case(_State.SYMBOLS):
-                number = field(_PLACE_BITS + 1)
-                with m.If(self._placing):
-                    m.d.comb += self.reads.eq(0)
-                m.d.comb += [
-                    self.begins.eq(1),
-                    self.too_many.eq(self.got & (number > INDEX_SYMBOLS)),
-                ]
-                with m.If(self.got):
-                    m.d.sync += [symbols.eq(number), table.eq(1), state.eq(_State.ZERO)]
 
             with m.Case(_State.CODEBOOK):
                 m.d.comb += [self.begins.eq(symbol == 0), self.done.eq(self.got & is_last)]
@@ -269,7 +270,12 @@ class CodeTables(wiring.Component):
         limit = Signal(code_bits + 2)
         first = Signal(_PLACE_BITS)  # code of this length, modulo 256
         next_limit = Signal(code_bits + 2)
-        m.d.comb += next_limit.eq(limit[:-1] + count.data.windows)
+        windows = Signal(code_bits + 1)  # all of them are of plain weights, which have one length
+        plain_length = self._plain & (length == config.weight_code_bits)
+        m.d.comb += [
+            windows.eq(count.data.windows | (plain_length << code_bits)),
+            next_limit.eq(limit[:-1] + windows),
+        ]
         with m.If(state == _State.BUILD):
             m.d.comb += [renew.data.number.eq(place), renew.data.windows.eq(count.data.windows)]
             m.d.sync += [
@@ -323,9 +329,14 @@ class CodeTables(wiring.Component):
             found_place.eq(code + offset.data),
             self.symbol.eq(read.data),
         ]
+        if config.weight_code_bits <= code_bits:
+            with m.If(self._plain & found.table):
+                m.d.comb += self.symbol.eq(found.window[-config.weight_code_bits :])
         # The escape is told from its place, since what it stands for comes late in a cycle.
         escape_place, escape_used = Signal(_PLACE_BITS), Signal()
         m.d.comb += self.is_escape.eq(escape_used & (found_place == escape_place))
+        with m.If((state == _State.ZERO) & ~table):
+            m.d.sync += escape_used.eq(0)
         with m.If(placed & ~table & (slot == config.run_symbols - 1)):
             m.d.sync += [escape_place.eq(count.data.number), escape_used.eq(at != 0)]
         sorting = (state == _State.SORT) | (state == _State.CODEBOOK)

@@ -53,19 +53,20 @@ class _State(enum.Enum):
     """The field that is read, or what is waited for."""
 
     IDLE = 0
-    CHANNEL = 1  # whether there is another one
-    BIAS = 2
-    SCALE = 3
-    SHIFT = 4
-    LOOKUP = 5  # whether there is a lookup table
-    ENTRIES = 6  # of the lookup table
-    TABLES = 7
-    GROUPS = 8
-    PAIRS_TOP = 9  # what the number of pairs has above 16 bits
-    PAIRS = 10
-    DECODE = 11  # pairs
-    FINISH = 12  # until the element's taps and pointers are written
-    FAIL = 13  # until the pairs before the fault are written
+    SHARED = 1  # whether scale and shift of the first channel are those of all
+    CHANNEL = 2  # whether there is another one
+    BIAS = 3
+    SCALE = 4
+    SHIFT = 5
+    LOOKUP = 6  # whether there is a lookup table
+    ENTRIES = 7  # of the lookup table
+    TABLES = 8
+    GROUPS = 9
+    PAIRS_TOP = 10  # what the number of pairs has above 16 bits
+    PAIRS = 11
+    DECODE = 12  # pairs
+    FINISH = 13  # until the element's taps and pointers are written
+    FAIL = 14  # until the pairs before the fault are written
 
 
 class Field(Protocol):
@@ -88,7 +89,7 @@ class CompactLoader(wiring.Component):
     Throughput
         16 bits of a constant, a table entry, a code length, a count a cycle; a pair that enters
         ``g`` groups in ``max(6, g + 2)`` cycles; a pointer after an element's last pair a cycle; up
-        to 14 cycles more an element. Making the tables takes ``run_symbols + 70`` cycles more.
+        to 14 cycles more an element. Making the tables takes 70 cycles more, and one a run length.
     Combinational paths
         None to ``words`` or the writes. A start with a word on offer discards that word.
     Reset
@@ -203,7 +204,7 @@ class CompactLoader(wiring.Component):
                 ]
                 with m.If(tables.done):
                     m.d.sync += state.eq(_State.GROUPS)
-                with m.If(tables.too_many | tables.malformed):
+                with m.If(tables.bad_alphabet | tables.malformed):
                     fail(ErrorCode.CODE_UNUSED)
 
             with m.Case(_State.GROUPS):
@@ -257,7 +258,7 @@ class CompactLoader(wiring.Component):
         with m.If(starting | self.reset_taps):
             m.d.sync += self.error.eq(ErrorCode.NONE)
         with m.If(starting):
-            m.d.sync += [row.eq(0), state.eq(_State.CHANNEL)]
+            m.d.sync += [row.eq(0), state.eq(_State.SHARED)]
         ending = (state == _State.FAIL) | ((state == _State.FINISH) & last_row)
         m.d.comb += self.words_wanted.eq(self.busy & ~ending)
         return m
@@ -296,6 +297,10 @@ class CompactLoader(wiring.Component):
         constant = self.constant
         part = Signal(2)  # of a bias or a scale, the highest one first
         channel = Signal(12)
+        shared, known = Signal(), Signal()  # scale and shift are to be, are those of all channels
+        whole = Signal()  # the channel's last field
+
+        last = Signal()  # part
 
         def read_parts(target: Signal, then: _State) -> None:
             """Read a number of several chunks, the first of which may have fewer bits."""
@@ -310,16 +315,23 @@ class CompactLoader(wiring.Component):
                             m.d.sync += piece.eq(bits)
                             if k == parts - 1:
                                 m.d.sync += [part.eq(0), state.eq(then)]
+                                m.d.comb += last.eq(1)
                             else:
                                 m.d.sync += part.eq(k + 1)
 
-        m.d.sync += constant.valid.eq(0)
+        m.d.sync += constant.valid.eq(whole)
         with m.Switch(state):
+            with m.Case(_State.SHARED):
+                m.d.sync += [shared.eq(field(1)), known.eq(0)]
+                with m.If(got):
+                    m.d.sync += state.eq(_State.CHANNEL)
+
             with m.Case(_State.CHANNEL):
                 m.d.sync += state.eq(Mux(channel == self.lane.channels, _State.LOOKUP, _State.BIAS))
 
             with m.Case(_State.BIAS):
                 read_parts(constant.bias, _State.SCALE)
+                m.d.comb += whole.eq(last & known)
 
             with m.Case(_State.SCALE):
                 read_parts(constant.scale, _State.SHIFT)
@@ -327,14 +339,15 @@ class CompactLoader(wiring.Component):
             with m.Case(_State.SHIFT):
                 shift = field(6)
                 with m.If(got):
-                    m.d.sync += [
-                        constant.shift.eq(shift),
-                        constant.address.eq(self.load.channel_base + channel),
-                        constant.valid.eq(1),
-                        channel.eq(channel + 1),
-                        state.eq(_State.CHANNEL),
-                    ]
+                    m.d.sync += [constant.shift.eq(shift), known.eq(shared)]
+                    m.d.comb += whole.eq(1)
 
+        with m.If(whole):
+            m.d.sync += [
+                constant.address.eq(self.load.channel_base + channel),
+                channel.eq(channel + 1),
+                state.eq(_State.CHANNEL),
+            ]
         with m.If(~self.busy):
             m.d.sync += [channel.eq(0), part.eq(0)]
 

@@ -43,11 +43,16 @@ class HuffmanDecoder(wiring.Component):
         Size of the alphabet; a table may have fewer lengths.
     code_bits
         Longest code.
+    plain_bits
+        Length of all codes without a table, with ``plain``.
 
     Members
     -------
     clear : ``In(1)``
         Forget the table. Needed before a new one.
+    plain : ``In(1)``
+        After a ``clear``: there is no table, the next ``plain_bits`` are what is sent. ``symbol``
+        says nothing of it.
     table : ``In(stream.Signature(length_layout()))``
         Lengths in the order of the symbols; ``last`` with the final one.
     ready_to_decode : ``Out(1)``
@@ -71,6 +76,7 @@ class HuffmanDecoder(wiring.Component):
     """
 
     clear: Signal
+    plain: Signal
     table: stream.Interface
     ready_to_decode: Signal
     building: Signal
@@ -81,12 +87,14 @@ class HuffmanDecoder(wiring.Component):
     unused: Signal
     symbol: Signal
 
-    def __init__(self, symbols: int, code_bits: int) -> None:
+    def __init__(self, symbols: int, code_bits: int, plain_bits: int = 0) -> None:
         self.symbols = symbols
         self.code_bits = code_bits
+        self.plain_bits = plain_bits
         super().__init__(
             {
                 "clear": In(1),
+                "plain": In(1),
                 "table": In(stream.Signature(length_layout())),
                 "ready_to_decode": Out(1),
                 "building": Out(1),
@@ -103,11 +111,12 @@ class HuffmanDecoder(wiring.Component):
         m = Module()
         bits = self.code_bits
 
-        m.submodules.tables = tables = HuffmanTable(self.symbols, bits)
+        m.submodules.tables = tables = HuffmanTable(self.symbols, bits, self.plain_bits)
         connect(m, flipped(self.table), tables.i)
         decoding = tables.decoding
         m.d.comb += [
             tables.clear.eq(self.clear),
+            tables.plain.eq(self.plain),
             self.ready_to_decode.eq(tables.ready),
             self.building.eq(tables.building),
             self.malformed.eq(tables.malformed),

@@ -87,11 +87,16 @@ class HuffmanTable(wiring.Component):
         Size of the alphabet; a table may have fewer lengths.
     code_bits
         Longest code.
+    plain_bits
+        Length of all codes without a table, with ``plain``.
 
     Members
     -------
     clear : ``In(1)``
         Forget the table. Needed before a new one.
+    plain : ``In(1)``
+        After a ``clear``: there is no table. Each window begins with a code of ``plain_bits``;
+        ``offset`` and ``place`` say nothing of it.
     i : ``In(stream.Signature(length_layout()))``
         Lengths in the order of the symbols; ``last`` with the final one.
     ready : ``Out(1)``
@@ -110,6 +115,7 @@ class HuffmanTable(wiring.Component):
     """
 
     clear: Signal
+    plain: Signal
     i: stream.Interface
     ready: Signal
     building: Signal
@@ -118,12 +124,14 @@ class HuffmanTable(wiring.Component):
     offset: data.View
     place: data.View
 
-    def __init__(self, symbols: int, code_bits: int) -> None:
+    def __init__(self, symbols: int, code_bits: int, plain_bits: int = 0) -> None:
         self.symbols = symbols
         self.code_bits = code_bits
+        self.plain_bits = plain_bits
         super().__init__(
             {
                 "clear": In(1),
+                "plain": In(1),
                 "i": In(stream.Signature(length_layout())),
                 "ready": Out(1),
                 "building": Out(1),
@@ -203,6 +211,14 @@ class HuffmanTable(wiring.Component):
         self._look_at_lengths(m, write.en, symbol)
         with m.If(state == _State.BUILD):
             self._build_length(m, built, number, place)
+
+        # Below the limits of this length and all longer ones is every window.
+        if self.plain_bits:
+            with m.If(self.plain):
+                m.d.sync += [
+                    self.decoding.limits[n - 1][n].eq(1)
+                    for n in range(self.plain_bits, self.code_bits + 1)
+                ]
 
         clearable: Elaboratable = ResetInserter(self.clear)(m)
         return clearable

@@ -21,7 +21,7 @@ _ON_THE_WAY = 8  # pairs between `take` and `o`; five keep a pair a cycle going
 def pair_layout(config: Config) -> data.StructLayout:
     """A decoded pair: its weight, if any, is the last of ``covered + 1`` further positions.
 
-    ``bits`` is what the pair took of the weight stream.
+    ``bits`` is what the pair took of the weight stream. ``end`` is no pair: there are no more.
     """
     return data.StructLayout(
         {
@@ -29,6 +29,7 @@ def pair_layout(config: Config) -> data.StructLayout:
             "weight": unsigned(1),
             "code": unsigned(config.weight_code_bits),
             "bits": unsigned(5),
+            "end": unsigned(1),
         }
     )
 
@@ -68,6 +69,9 @@ class PairDecoder(wiring.Component):
         Code lengths of run and index symbols; see :class:`HuffmanDecoder`.
     codebook : ``In(codebook_write_layout(config))``
         Weight codes by index.
+    plain : ``In(1)``
+        After a ``clear``: no table of the indices follows, weight codes are sent as they are.
+        Only if ``weight_code_bits`` is not above ``code_bits``.
     ready, building : ``Out(1)``
         Both tables can be used; a table is being made.
     runs_malformed, indices_malformed : ``Out(1)``
@@ -88,8 +92,10 @@ class PairDecoder(wiring.Component):
         A pair can be taken.
     take : ``In(1)``
         Take this pair; only if it ``fits`` and there is ``room``.
+    end : ``In(1)``
+        Pass on that an element's pairs have ended; only with ``room`` and without ``take``.
     empty : ``Out(1)``
-        No pair is on its way from ``take`` to ``o``.
+        Nothing is on its way from ``take`` or ``end`` to ``o``.
     flush : ``In(1)``
         Drop those that are.
     o : ``Out(stream.Signature(pair_layout(config)))``
@@ -100,6 +106,7 @@ class PairDecoder(wiring.Component):
     runs: stream.Interface
     indices: stream.Interface
     codebook: data.View
+    plain: Signal
     ready: Signal
     building: Signal
     runs_malformed: Signal
@@ -113,6 +120,7 @@ class PairDecoder(wiring.Component):
     fault_at: Signal
     room: Signal
     take: Signal
+    end: Signal
     empty: Signal
     flush: Signal
     o: stream.Interface
@@ -125,6 +133,7 @@ class PairDecoder(wiring.Component):
                 "runs": In(stream.Signature(length_layout())),
                 "indices": In(stream.Signature(length_layout())),
                 "codebook": In(codebook_write_layout(config)),
+                "plain": In(1),
                 "ready": Out(1),
                 "building": Out(1),
                 "runs_malformed": Out(1),
@@ -138,6 +147,7 @@ class PairDecoder(wiring.Component):
                 "fault_at": Out(4),
                 "room": Out(1),
                 "take": In(1),
+                "end": In(1),
                 "empty": Out(1),
                 "flush": In(1),
                 "o": Out(stream.Signature(pair_layout(config))),
@@ -149,7 +159,9 @@ class PairDecoder(wiring.Component):
         config, code_bits = self.config, self.config.code_bits
 
         m.submodules.run = run = HuffmanDecoder(config.run_symbols, code_bits)
-        m.submodules.index = index = HuffmanDecoder(INDEX_SYMBOLS, code_bits)
+        m.submodules.index = index = HuffmanDecoder(
+            INDEX_SYMBOLS, code_bits, min(config.weight_code_bits, code_bits)
+        )
         codes: Memory = Memory(shape=config.weight_code_bits, depth=INDEX_SYMBOLS, init=[])
         m.submodules.codes = codes
         connect(m, flipped(self.runs), run.table)
@@ -158,6 +170,7 @@ class PairDecoder(wiring.Component):
         m.d.comb += [
             run.clear.eq(self.clear),
             index.clear.eq(self.clear),
+            index.plain.eq(self.plain),
             self.ready.eq(run.ready_to_decode & index.ready_to_decode),
             self.building.eq(run.building | index.building),
             self.runs_malformed.eq(run.malformed),
@@ -181,19 +194,29 @@ class PairDecoder(wiring.Component):
             self.fault_at.eq(Mux(run_fits, run.length, 0)),
         ]
 
-        # Pipeline: places of the symbols, symbols, weight code.
+        # Pipeline: places of the symbols, symbols, weight code. A plain one goes along.
         valid = Signal(3)
+        end = Signal(3)
         weight = [Signal(name=f"weight_{stage}") for stage in range(3)]
         bits = [Signal(5, name=f"bits_{stage}") for stage in range(3)]
         covered = Signal(config.weight_run_bits)
         m.d.sync += [
-            valid.eq(Mux(self.flush, 0, valid << 1 | self.take)),
+            valid.eq(Mux(self.flush, 0, valid << 1 | (self.take | self.end))),
+            end.eq(end << 1 | self.end),
             weight[0].eq(~run.final),
-            bits[0].eq(self.bits),
+            bits[0].eq(Mux(self.end, 0, self.bits)),
             covered.eq(Mux(weight[1], run.symbol, run.symbol - 1)),  # the escape has no weight
         ]
         for stage in range(2):
             m.d.sync += [weight[stage + 1].eq(weight[stage]), bits[stage + 1].eq(bits[stage])]
+        plain = Signal()
+        as_sent = [Signal(config.weight_code_bits, name=f"as_sent_{stage}") for stage in range(3)]
+        with m.If(self.clear | self.plain):
+            m.d.sync += plain.eq(self.plain)
+        first_bits = index.window[-min(config.weight_code_bits, code_bits) :]
+        m.d.sync += [
+            then.eq(now) for then, now in zip(as_sent, [first_bits, *as_sent], strict=False)
+        ]
         m.d.comb += read.addr.eq(index.symbol)
 
         # Queue: takes every pair that comes out, since no more are let in than it can hold.
@@ -204,8 +227,9 @@ class PairDecoder(wiring.Component):
         m.d.comb += [
             decoded.covered.eq(covered),
             decoded.weight.eq(weight[2]),
-            decoded.code.eq(read.data),
+            decoded.code.eq(Mux(plain, as_sent[2], read.data)),
             decoded.bits.eq(bits[2]),
+            decoded.end.eq(end[2]),
             fifo.w_en.eq(valid[2]),
             self.o.valid.eq(fifo.r_rdy),
             self.o.payload.eq(fifo.r_data),
@@ -214,6 +238,6 @@ class PairDecoder(wiring.Component):
         on_the_way = Signal(range(_ON_THE_WAY + 1))
         left = self.o.valid & self.o.ready
         m.d.comb += [self.room.eq(on_the_way != _ON_THE_WAY), self.empty.eq(on_the_way == 0)]
-        m.d.sync += on_the_way.eq(Mux(self.flush, 0, on_the_way + self.take - left))
+        m.d.sync += on_the_way.eq(Mux(self.flush, 0, on_the_way + (self.take | self.end) - left))
 
         return m

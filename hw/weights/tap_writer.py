@@ -115,9 +115,9 @@ class TapWriter(wiring.Component):
         A pair accepted in cycle ``t`` is written in cycle ``t + 1``.
     Throughput
         A pair a cycle; each group entered beyond the first one of a pair costs a cycle, and so does
-        each pointer after the last pair.
+        each pointer after the last pair, one at least.
     Combinational paths
-        ``i.valid`` and ``i.payload`` to ``i.ready`` and ``past_end``.
+        ``i.valid`` and ``i.payload`` to ``i.ready``, ``done`` and ``past_end``.
     Reset
         No element is under way; all tap addresses are 0.
 
@@ -131,17 +131,15 @@ class TapWriter(wiring.Component):
     load : ``In(record_layout(LOAD))``
         The load; stable while an element is under way.
     element : ``In(element_layout(config))``
-        The element; stable from ``start`` until ``done``.
+        The element; stable from the cycle after ``start`` until ``done``.
     reset_taps : ``In(1)``
         All elements' taps begin at address 0 again.
     start : ``In(1)``
-        Begin with the element.
+        Begin with the element; with ``done`` of the one before or later.
     i : ``In(stream.Signature(pair_layout(config)))``
-        Its pairs.
-    finish : ``In(1)``
-        No more pairs come: write the remaining pointers.
+        Its pairs, and an ``end``.
     done : ``Out(1)``
-        All pointers are written.
+        The ``end`` is taken: all pointers are written, or are in the next cycle.
     stop : ``In(1)``
         Drop pairs, write nothing.
     past_end : ``Out(1)``
@@ -157,7 +155,6 @@ class TapWriter(wiring.Component):
     reset_taps: Signal
     start: Signal
     i: stream.Interface
-    finish: Signal
     done: Signal
     stop: Signal
     past_end: Signal
@@ -173,7 +170,6 @@ class TapWriter(wiring.Component):
                 "reset_taps": In(1),
                 "start": In(1),
                 "i": In(stream.Signature(pair_layout(config))),
-                "finish": In(1),
                 "done": Out(1),
                 "stop": In(1),
                 "past_end": Out(1),
@@ -204,22 +200,24 @@ class TapWriter(wiring.Component):
         at_next = Signal(18)
         left = Signal()
         far = Signal()
-        full = Signal()
+        full = Signal()  # all groups are entered: what remains is the pointer behind the last one
         m.d.comb += [
             at.eq(n + Mux(covered, 0, pair.covered)),
             at_next.eq(at - channels),
             left.eq(at >= channels),
             far.eq(at >= channels << 1),
-            full.eq(entered > self.element.groups),
-            self.done.eq(full),
+            full.eq(entered >= self.element.groups),
+            self.done.eq(self.i.valid & pair.end & full),
         ]
 
         # Step: enter at most one group and, if the pair is not further on, take the pair.
         enter = Signal()
         put = Signal()
-        m.d.comb += self.past_end.eq(self.i.valid & left & (entered >= self.element.groups))
+        m.d.comb += self.past_end.eq(self.i.valid & ~pair.end & left & full)
         with m.If(self.stop):
             m.d.comb += self.i.ready.eq(1)
+        with m.Elif(self.i.valid & pair.end):
+            m.d.comb += [enter.eq(1), self.i.ready.eq(full)]
         with m.Elif(self.i.valid & ~self.past_end):
             m.d.comb += [
                 enter.eq(left),
@@ -230,8 +228,6 @@ class TapWriter(wiring.Component):
                 n.eq(Mux(left, at_next, at) + ~far),
                 covered.eq(far),
             ]
-        with m.Elif(self.finish & ~full):
-            m.d.comb += enter.eq(1)
 
         # Writes. A group's pointer is the address of its first tap, which may be written with it.
         m.d.sync += [

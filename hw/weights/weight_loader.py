@@ -17,7 +17,7 @@ from thresher.golden.descriptors import ErrorCode
 from thresher.hw.weights.bit_reader import BitReader
 from thresher.hw.weights.compact_loader import CompactLoader, LoaderSignature
 from thresher.hw.weights.pair_decoder import PairDecoder
-from thresher.hw.weights.table_loader import RUN_LENGTHS_AT, TableLoader, index_lengths_at
+from thresher.hw.weights.table_loader import RUN_LENGTHS_AT, TableLoader
 from thresher.hw.weights.tap_writer import TapWriter
 
 __all__ = ["WeightLoader"]
@@ -27,19 +27,20 @@ class _State(enum.Enum):
     """The field that is read, or what is waited for."""
 
     IDLE = 0
-    BIAS_TOP = 1  # what a bias has above 32 bits
-    BIAS = 2
-    SCALE = 3
-    SHIFT = 4
-    LOOKUP = 5  # whether there is a lookup table
-    ENTRIES = 6  # of the lookup table
-    TABLES = 7  # of the codes, with the codebook
-    GROUPS = 8
-    PAIRS = 9
-    BUILD = 10  # until the tables are ready
-    DECODE = 11  # pairs
-    FINISH = 12  # until the element's taps and pointers are written
-    FAIL = 13  # until the pairs before the fault are written
+    SHARED = 1  # whether scale and shift of the first channel are those of all
+    BIAS_TOP = 2  # what a bias has above 32 bits
+    BIAS = 3
+    SCALE = 4
+    SHIFT = 5
+    LOOKUP = 6  # whether there is a lookup table
+    ENTRIES = 7  # of the lookup table
+    TABLES = 8  # of the codes, with the codebook
+    GROUPS = 9
+    PAIRS = 10
+    BUILD = 11  # until the tables are ready
+    DECODE = 12  # pairs
+    FINISH = 13  # until the last element's taps and pointers are written
+    FAIL = 14  # until the pairs before the fault are written
 
 
 def _first_field(config: Config) -> _State:
@@ -60,7 +61,7 @@ class WeightLoader(wiring.Component):
     Throughput
         A field (constant, table entry, code length, count) a cycle and a pair a cycle, plus a cycle
         for each group entered beyond the first one of a pair and each pointer after an element's
-        last pair, plus up to 14 cycles an element. With ``config.pair_cycles`` 6 as
+        last pair, or three cycles an element if that is more. With ``config.pair_cycles`` 6 as
         :class:`~thresher.hw.weights.compact_loader.CompactLoader`, which is then what is built.
         Decoding waits for the tables: they are ready ``K + code_bits + 2`` cycles after the last of
         ``K`` index lengths, while ``K`` codebook entries are read.
@@ -119,7 +120,7 @@ class WeightLoader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, lane = self.config, self.lane
+        config = self.config
         if config.pair_cycles > 1:
             m.submodules.compact = compact = CompactLoader(config)
             connect(m, flipped(self), compact)
@@ -173,9 +174,22 @@ class WeightLoader(wiring.Component):
         if config.lookup:
             self._load_lookup(m, state, field)
 
-        # States. Decoding does not wait for the tap writer, but for its end.
+        # Elements. Decoding does not wait for the tap writer, but is one element ahead at most.
         pairs_left = Signal(20)
         row = writer.element.row
+        row_read, next_row = Signal.like(row), Signal.like(row)
+        groups = Signal(16)
+        pairs_at = Signal(32)
+        ahead = Signal()  # the writer has not begun with the element that is read
+        writing = Signal()
+        m.d.comb += writer.start.eq(ahead & (~writing | writer.done))
+        with m.If(writer.done):
+            m.d.sync += writing.eq(0)
+        with m.If(writer.start):
+            m.d.sync += [ahead.eq(0), writing.eq(1), writer.element.groups.eq(groups)]
+            m.d.sync += [row.eq(next_row), next_row.eq(next_row + 1)]
+
+        # States.
         with m.Switch(state):
             with m.Case(_State.LOOKUP), field(1) as present:
                 m.d.sync += [tables_at.eq(reader.position + 1), state.eq(_State.TABLES)]
@@ -196,15 +210,15 @@ class WeightLoader(wiring.Component):
                     m.d.sync += tables_at.eq(reader.position)
                 with m.Elif(~got & dry):
                     fail(ErrorCode.STREAM_SHORT, tables_at + tables.section_at)
-                with m.If(tables.too_many):
+                with m.If(tables.bad_alphabet):
                     fail(ErrorCode.CODE_UNUSED, reader.position)
 
-            with m.Case(_State.GROUPS), field(16) as groups:
-                m.d.sync += [writer.element.groups.eq(groups), state.eq(_State.PAIRS)]
+            with m.Case(_State.GROUPS), m.If(~ahead), field(16) as number:
+                m.d.sync += [groups.eq(number), state.eq(_State.PAIRS)]
 
             with m.Case(_State.PAIRS), field(20) as pairs:
-                m.d.comb += writer.start.eq(1)
-                m.d.sync += [pairs_left.eq(pairs), state.eq(_State.BUILD)]
+                m.d.sync += [pairs_left.eq(pairs), pairs_at.eq(reader.position + 20), ahead.eq(1)]
+                m.d.sync += state.eq(Mux(row_read == 0, _State.BUILD, _State.DECODE))
 
             with m.Case(_State.BUILD), m.If(decoder.ready):
                 m.d.sync += state.eq(_State.DECODE)
@@ -214,7 +228,11 @@ class WeightLoader(wiring.Component):
             with m.Case(_State.DECODE):
                 m.d.comb += decoder.look.eq(pairs_left != 0)
                 with m.If(pairs_left == 0):
-                    m.d.sync += state.eq(_State.FINISH)
+                    m.d.comb += decoder.end.eq(decoder.room)
+                    with m.If(decoder.room):
+                        m.d.sync += [row_read.eq(row_read + 1), state.eq(_State.GROUPS)]
+                        with m.If(row_read == config.lanes - 1):
+                            m.d.sync += state.eq(_State.FINISH)
                 with m.Elif(decoder.fits):
                     m.d.comb += decoder.take.eq(decoder.room)
                     m.d.sync += pairs_left.eq(pairs_left - decoder.room)
@@ -223,12 +241,8 @@ class WeightLoader(wiring.Component):
                 with m.Elif(dry):
                     fail(ErrorCode.STREAM_SHORT, reader.position + decoder.fault_at)
 
-            with m.Case(_State.FINISH), m.If(decoder.empty):
-                m.d.comb += writer.finish.eq(1)
-                with m.If(writer.done):
-                    m.d.sync += [row.eq(row + 1), state.eq(_State.GROUPS)]
-                    with m.If(row == config.lanes - 1):
-                        m.d.sync += state.eq(_State.IDLE)
+            with m.Case(_State.FINISH), m.If(~writing & ~ahead):
+                m.d.sync += state.eq(_State.IDLE)
 
             with m.Case(_State.FAIL), m.If(decoder.empty & ~decoder.building):
                 m.d.sync += [self.error.eq(fault), state.eq(_State.IDLE)]
@@ -237,14 +251,14 @@ class WeightLoader(wiring.Component):
                         self.error.eq(ErrorCode.CODE_UNUSED),
                         self.position.eq(
                             tables_at
-                            + Mux(decoder.runs_malformed, RUN_LENGTHS_AT, index_lengths_at(config))
+                            + Mux(decoder.runs_malformed, RUN_LENGTHS_AT, tables.index_lengths_at)
                         ),
                     ]
 
         # A pair past the end is found at the writer; where it began is counted there.
         written_at = Signal(32)
         with m.If(writer.start):
-            m.d.sync += written_at.eq(reader.position + 20)
+            m.d.sync += written_at.eq(pairs_at)
         with m.Elif(writer.i.valid & writer.i.ready):
             m.d.sync += written_at.eq(written_at + writer.i.payload.bits)
         with m.If(self.busy & writer.past_end):
@@ -257,11 +271,9 @@ class WeightLoader(wiring.Component):
         with m.If(starting | self.reset_taps):
             m.d.sync += self.error.eq(ErrorCode.NONE)
         with m.If(starting):
-            m.d.sync += [
-                row.eq(0),
-                state.eq(Mux(lane.channels == 0, _State.LOOKUP, _first_field(config))),
-            ]
-        ending = (state == _State.FAIL) | ((state == _State.FINISH) & (row == config.lanes - 1))
+            m.d.sync += [each.eq(0) for each in (row_read, next_row, ahead, writing)]
+            m.d.sync += state.eq(_State.SHARED)
+        ending = (state == _State.FAIL) | (state == _State.FINISH)
         m.d.comb += self.words_wanted.eq(self.busy & ~ending)
 
         return m
@@ -282,6 +294,7 @@ class WeightLoader(wiring.Component):
             tables.window.eq(reader.window),
             decoder.clear.eq(tables.clear),
             decoder.codebook.eq(tables.codebook),
+            decoder.plain.eq(tables.plain),
             decoder.window.eq(reader.window),
             decoder.available.eq(reader.available),
             decoder.flush.eq(self.start & ~self.busy),
@@ -297,29 +310,38 @@ class WeightLoader(wiring.Component):
         config, constant = self.config, self.constant
         top = Signal(max(0, config.accumulator_bits - 32))
         channel = Signal(16)
+        shared = Signal()
+        whole = Signal()  # the channel's last field
 
-        m.d.sync += constant.valid.eq(0)
+        m.d.sync += constant.valid.eq(whole)
         with m.Switch(state):
+            with m.Case(_State.SHARED), field(1) as bit:
+                m.d.sync += [shared.eq(bit), state.eq(_first_field(config))]
+                with m.If(self.lane.channels == 0):
+                    m.d.sync += state.eq(_State.LOOKUP)
+
             with m.Case(_State.BIAS_TOP), field(len(top)) as bits:
                 m.d.sync += [top.eq(bits), state.eq(_State.BIAS)]
 
             with m.Case(_State.BIAS), field(config.accumulator_bits - len(top)) as bits:
                 m.d.sync += [constant.bias.eq(Cat(bits, top)), state.eq(_State.SCALE)]
+                m.d.comb += whole.eq(shared & (channel != 0))
 
             with m.Case(_State.SCALE), field(config.scale_bits) as bits:
                 m.d.sync += [constant.scale.eq(bits), state.eq(_State.SHIFT)]
 
             with m.Case(_State.SHIFT), field(6) as bits:
-                m.d.sync += [
-                    constant.shift.eq(bits),
-                    constant.address.eq(self.load.channel_base + channel),
-                    constant.valid.eq(1),
-                    channel.eq(channel + 1),
-                    state.eq(_first_field(config)),
-                ]
-                with m.If(channel == self.lane.channels - 1):
-                    m.d.sync += state.eq(_State.LOOKUP)
+                m.d.sync += constant.shift.eq(bits)
+                m.d.comb += whole.eq(1)
 
+        with m.If(whole):
+            m.d.sync += [
+                constant.address.eq(self.load.channel_base + channel),
+                channel.eq(channel + 1),
+                state.eq(_first_field(config)),
+            ]
+            with m.If(channel == self.lane.channels - 1):
+                m.d.sync += state.eq(_State.LOOKUP)
         with m.If(~self.busy):
             m.d.sync += channel.eq(0)
 
