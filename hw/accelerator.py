@@ -25,9 +25,12 @@ from thresher.hw.link import Delay, Link, Queue
 from thresher.hw.memory.arbiter import Arbiter
 from thresher.hw.memory.stream_fetcher import ProgramFetcher, StreamFetcher
 from thresher.hw.output.adder import Adder
+from thresher.hw.output.column_scaler import ColumnScaler
 from thresher.hw.output.lookup import Lookup
+from thresher.hw.output.pool_steps import PoolSettings
 from thresher.hw.output.pooler import Pooler
 from thresher.hw.output.requantiser import Requantiser
+from thresher.hw.output.serial_pooler import SerialPooler
 from thresher.hw.parts import place
 from thresher.hw.weights.weight_loader import WeightLoader
 
@@ -130,8 +133,9 @@ class Accelerator(wiring.Component):
         adders = [Adder(config) for _ in lanes if config.residual]
         operand_readers = [OperandReader(config) for _ in lanes if config.residual]
         operand_decoders = [OperandDecoder(config) for _ in lanes if config.residual]
-        poolers = [Pooler(config) for _ in lanes]
         serial = config.output_cycles > 1  # then a packer does what encoder and writer do
+        poolers = [SerialPooler(config) if serial else Pooler(config) for _ in lanes]
+        scalers = [ColumnScaler(config) for _ in lanes if serial]
         encoders = [] if serial else [RLCEncoder(config) for _ in lanes]
         writers = [RowPacker(config) if serial else RowWriter(config) for _ in lanes]
         named: dict[str, Sequence[wiring.Component]] = {
@@ -146,7 +150,8 @@ class Accelerator(wiring.Component):
             "operand_reader": operand_readers,
             "operand_decoder": operand_decoders,
             "adder": adders,
-            "pooler": poolers,
+            "serial_pooler" if serial else "pooler": poolers,
+            "column_scaler": scalers,
             "rlc_encoder": encoders,
             "row_packer" if serial else "row_writer": writers,
         }
@@ -238,6 +243,12 @@ class Accelerator(wiring.Component):
         # A run: lanes in, columns out.
         running = Signal()
         m.d.comb += [array.run.eq(sequencer.run), array.start.eq(sequencer.run_start)]
+        if serial:
+            m.submodules.pool_settings = pool_settings = PoolSettings(config)
+            m.d.comb += [
+                pool_settings.run.eq(sequencer.run),
+                pool_settings.start.eq(sequencer.run_start),
+            ]
         for lane in lanes:
             told = self._later(
                 m,
@@ -307,7 +318,24 @@ class Accelerator(wiring.Component):
             for options in (lookups, operand_readers, adders):
                 for option in options[lane : lane + 1]:
                     m.d.comb += [option.run.eq(run), option.start.eq(run_start)]
-            m.d.comb += poolers[lane].scale.eq(told.pool_scale)
+            pooler = poolers[lane]
+            if isinstance(pooler, SerialPooler):
+                m.d.comb += pooler.setting.eq(pool_settings.o)
+                scaler = scalers[lane]
+                connect(m, requantisers[lane].sum, scaler.sum)
+                connect(m, scaler.activation, requantisers[lane].activation)
+                connect(m, pooler.pooled, scaler.pooled)
+                connect(m, scaler.result, pooler.result)
+                for adder in adders[lane : lane + 1]:
+                    connect(m, adder.scale, scaler.operand)
+                    connect(m, scaler.scaled, adder.scaled)
+                m.d.comb += [
+                    scaler.run.eq(run),
+                    scaler.start.eq(run_start),
+                    scaler.scale.eq(told.pool_scale),
+                ]
+            else:
+                m.d.comb += pooler.scale.eq(told.pool_scale)
             for part in (
                 requantisers[lane],
                 *(adders[lane : lane + 1] if config.product else ()),

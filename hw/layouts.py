@@ -13,8 +13,10 @@ __all__ = [
     "constant_layout",
     "lookup_write_layout",
     "memory_request_layout",
+    "operand_layout",
     "pointer_place",
     "pointer_write_layout",
+    "pool_factor_layout",
     "pool_scale_write_layout",
     "record_layout",
     "result_layout",
@@ -137,6 +139,25 @@ def pool_scale_write_layout() -> data.StructLayout:
             "columns": unsigned(widths["columns"]),
             "rows": unsigned(widths["rows"]),
             "scale": unsigned(widths["scale"]),
+        }
+    )
+
+
+def operand_layout(config: Config) -> data.StructLayout:
+    """A value on its way to be scaled for an addition, or multiplied by ``factor``."""
+    width = config.activation_bits
+    return data.StructLayout(
+        {"value": signed(width), "factor": unsigned(width if config.product else 0)}
+    )
+
+
+def pool_factor_layout(config: Config, bits: int) -> data.StructLayout:
+    """A finished sum of ``bits`` bits, on its way to be scaled by what its window lacks."""
+    return data.StructLayout(
+        {
+            "value": signed(bits),
+            "lacks": unsigned(2 * config.pool_lacks.bit_length()),
+            "last": unsigned(1),
         }
     )
 

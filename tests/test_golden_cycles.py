@@ -182,9 +182,10 @@ def test_other_machines_take_as_many_cycles_as_in_rtl(name: str, sizes: dict[str
 
 
 @pytest.mark.cocotb
-def test_additions_and_lookups_take_as_many_cycles_as_in_rtl() -> None:
+@pytest.mark.parametrize("output_cycles", [1, 4])
+def test_additions_and_lookups_take_as_many_cycles_as_in_rtl(output_cycles: int) -> None:
     network, inputs = residual()
-    check(network, inputs, Config(lanes=2), Skip.BOTH)
+    check(network, inputs, Config(lanes=2, output_cycles=output_cycles), Skip.BOTH)
 
 
 @pytest.mark.cocotb
@@ -201,9 +202,10 @@ def test_every_mode_takes_as_many_cycles_as_in_rtl(skip: Skip) -> None:
 
 
 @pytest.mark.cocotb
-def test_pooling_takes_as_many_cycles_as_in_rtl() -> None:
+@pytest.mark.parametrize("sizes", [{"lanes": 4}, {"lanes": 2, "output_cycles": 4}])
+def test_pooling_takes_as_many_cycles_as_in_rtl(sizes: dict[str, int]) -> None:
     network, inputs = make("three", pooled=True)
-    check(network, inputs, Config(lanes=4), Skip.BOTH)
+    check(network, inputs, Config(**sizes), Skip.BOTH)
 
 
 @pytest.mark.cocotb

@@ -32,9 +32,12 @@ from thresher.hw.layouts import (
 )
 from thresher.hw.output.adder import Adder
 from thresher.hw.output.clipper import Clipper
+from thresher.hw.output.column_scaler import ColumnScaler
 from thresher.hw.output.lookup import Lookup
+from thresher.hw.output.pool_steps import PoolSettings
 from thresher.hw.output.pooler import Pooler
 from thresher.hw.output.requantiser import Requantiser
+from thresher.hw.output.serial_pooler import SerialPooler
 from thresher.sim.runner import run_cocotb
 from thresher.sim.streams import check_stream_rules, collect_stream, drive_stream
 
@@ -54,7 +57,80 @@ pauses = st.lists(st.integers(0, 3), max_size=24)
 Value = tuple[int, bool]
 
 
-Part = Requantiser | Pooler | Lookup | Adder
+class Serial(wiring.Component):
+    """Parts of a column with ``output_cycles`` 4 and the scaler that they share."""
+
+    i: stream.Interface
+    constant: Any
+    run: Any
+    channels: Signal
+    start: Signal
+    scale: Any
+    sums: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: Config, part: Requantiser | SerialPooler) -> None:
+        self.config = config
+        self.part = part
+        members = dict(part.signature.members)
+        for name in ("sum", "activation", "pooled", "result", "setting"):
+            members.pop(name, None)
+        if isinstance(part, SerialPooler):
+            members["scale"] = In(pool_scale_write_layout())
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.part = part = self.part
+        m.submodules.scaler = scaler = ColumnScaler(self.config)
+        m.submodules.settings = settings = PoolSettings(self.config)
+        wiring.connect(m, wiring.flipped(self.i), part.i)
+        wiring.connect(m, part.o, wiring.flipped(self.o))
+        m.d.comb += part.channels.eq(self.channels)
+        if isinstance(part, Requantiser):
+            connect_scaler(m, scaler, requantiser=part)
+            m.d.comb += part.constant.eq(self.constant)
+        else:
+            connect_scaler(m, scaler, pooler=part)
+            wiring.connect(m, wiring.flipped(self.sums), part.sums)
+            m.d.comb += [scaler.scale.eq(self.scale), part.setting.eq(settings.o)]
+        for one in (part, settings, scaler):
+            m.d.comb += [one.run.eq(self.run), one.start.eq(self.start)]
+        return m
+
+
+def connect_scaler(
+    m: Module,
+    scaler: ColumnScaler,
+    *,
+    requantiser: Requantiser | None = None,
+    pooler: SerialPooler | None = None,
+    adder: Adder | None = None,
+) -> None:
+    """Connect parts to the scaler that they share."""
+    if requantiser is not None:
+        wiring.connect(m, requantiser.sum, scaler.sum)
+        wiring.connect(m, scaler.activation, requantiser.activation)
+    if pooler is not None:
+        wiring.connect(m, pooler.pooled, scaler.pooled)
+        wiring.connect(m, scaler.result, pooler.result)
+    if adder is not None:
+        wiring.connect(m, adder.scale, scaler.operand)
+        wiring.connect(m, scaler.scaled, adder.scaled)
+
+
+def make_pooler(config: Config) -> Pooler | Serial:
+    """The pooler of a machine."""
+    return Pooler(config) if config.output_cycles == 1 else Serial(config, SerialPooler(config))
+
+
+def make_requantiser(config: Config) -> Requantiser | Serial:
+    """The requantiser of a machine."""
+    part = Requantiser(config)
+    return part if config.output_cycles == 1 else Serial(config, part)
+
+
+Part = Requantiser | Pooler | Serial | Lookup | Adder
 
 
 class Addition(wiring.Component):
@@ -68,6 +144,8 @@ class Addition(wiring.Component):
     start: Signal
     scale: Any
     o: stream.Interface
+
+    LOOKUP = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -86,22 +164,36 @@ class Addition(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.lookup = lookup = Lookup(self.config)
         m.submodules.adder = adder = Adder(self.config)
-        m.submodules.pooler = pooler = Pooler(self.config)
-        wiring.connect(m, wiring.flipped(self.i), lookup.i)
-        wiring.connect(m, lookup.o, adder.i)
+        serial = self.config.output_cycles > 1
+        pooler = SerialPooler(self.config) if serial else Pooler(self.config)
+        m.submodules.pooler = pooler
+        parts: list[Any] = [adder, pooler]
+        if self.LOOKUP:
+            m.submodules.lookup = lookup = Lookup(self.config)
+            wiring.connect(m, wiring.flipped(self.i), lookup.i)
+            wiring.connect(m, lookup.o, adder.i)
+            m.d.comb += lookup.table.eq(self.table)
+            parts.append(lookup)
+        else:
+            wiring.connect(m, wiring.flipped(self.i), adder.i)
         wiring.connect(m, wiring.flipped(self.operand), adder.operand)
         wiring.connect(m, adder.o, pooler.i)
         wiring.connect(m, adder.sums, pooler.sums)
         wiring.connect(m, pooler.o, wiring.flipped(self.o))
         m.d.comb += [
-            lookup.table.eq(self.table),
             adder.channels.eq(self.channels),
             pooler.channels.eq(self.channels),
-            pooler.scale.eq(self.scale),
         ]
-        for part in (lookup, adder, pooler):
+        if isinstance(pooler, SerialPooler):
+            m.submodules.scaler = scaler = ColumnScaler(self.config)
+            m.submodules.settings = settings = PoolSettings(self.config)
+            connect_scaler(m, scaler, pooler=pooler, adder=adder)
+            m.d.comb += [scaler.scale.eq(self.scale), pooler.setting.eq(settings.o)]
+            parts += [scaler, settings]
+        else:
+            m.d.comb += pooler.scale.eq(self.scale)
+        for part in parts:
             m.d.comb += [part.run.eq(self.run), part.start.eq(self.start)]
         return m
 
@@ -109,23 +201,7 @@ class Addition(wiring.Component):
 class Product(Addition):
     """Adder and pooler of a column, without a lookup."""
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.adder = adder = Adder(self.config)
-        m.submodules.pooler = pooler = Pooler(self.config)
-        wiring.connect(m, wiring.flipped(self.i), adder.i)
-        wiring.connect(m, wiring.flipped(self.operand), adder.operand)
-        wiring.connect(m, adder.o, pooler.i)
-        wiring.connect(m, adder.sums, pooler.sums)
-        wiring.connect(m, pooler.o, wiring.flipped(self.o))
-        m.d.comb += [
-            adder.channels.eq(self.channels),
-            pooler.channels.eq(self.channels),
-            pooler.scale.eq(self.scale),
-        ]
-        for part in (adder, pooler):
-            m.d.comb += [part.run.eq(self.run), part.start.eq(self.start)]
-        return m
+    LOOKUP = False
 
 
 async def write_scales(ctx: SimulatorContext, port: Any, scales: Sequence[Sequence[int]]) -> None:
@@ -179,7 +255,7 @@ def simulate(  # noqa: PLR0915  # a testbench a port
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
-            received = await collect_stream(ctx, out, count, stalls, max_idle=2000)
+            received = await collect_stream(ctx, out, count, stalls, max_idle=20_000)
             for payload in received:
                 results.append((payload.value, bool(payload.last)))
         ctx.set(out.ready, 1)
@@ -309,7 +385,7 @@ def test_requantiser_equals_golden(
         "clip_high": 15,
     }
     results, _, _ = simulate(
-        Requantiser(config),
+        make_requantiser(config),
         sums.tolist(),
         count,
         run=run,
@@ -347,7 +423,7 @@ def test_exact_halves_and_their_neighbours(
     constants = [{"address": 0, "bias": 0, "scale": 1, "shift": shift}]
     run = {"out_width": 141, "rounding": rounding, "clip_low": -32768, "clip_high": 32767}
     results, _, _ = simulate(
-        Requantiser(config), sums, 141, run=run, channels=1, constants=constants
+        make_requantiser(config), sums, 141, run=run, channels=1, constants=constants
     )
     assert results == requantised(sums, constants, run)
 
@@ -374,7 +450,7 @@ def test_rounding_twice_at_the_halves_of_both_shifts(shift: int, output_cycles: 
         "clip_high": 32767,
     }
     results, _, _ = simulate(
-        Requantiser(config), sums, len(sums), run=run, channels=1, constants=constants
+        make_requantiser(config), sums, len(sums), run=run, channels=1, constants=constants
     )
     assert results == requantised(sums, constants, run)
 
@@ -395,7 +471,7 @@ def test_extremes_of_the_default_widths(rounding: Rounding, output_cycles: int) 
     sums = [low] * 8 + [high] * 8 + [0] * 8
     run = {"out_width": 3, "rounding": rounding, "clip_low": -256, "clip_high": 255}
     results, _, _ = simulate(
-        Requantiser(config), sums, 24, run=run, channels=8, constants=constants
+        make_requantiser(config), sums, 24, run=run, channels=8, constants=constants
     )
     assert results == requantised(sums, constants, run)
 
@@ -418,7 +494,7 @@ def test_serial_requantiser_takes_a_value_in_four_cycles() -> None:
     constants = [{"address": 0, "bias": 0, "scale": 1, "shift": 0}]
     run = {"out_width": 20, "clip_low": -16, "clip_high": 15}
     results, accepted, sent = simulate(
-        Requantiser(config), range(-10, 10), 20, run=run, channels=1, constants=constants
+        make_requantiser(config), range(-10, 10), 20, run=run, channels=1, constants=constants
     )
     assert [value for value, _ in results] == list(range(-10, 10))
     assert np.diff(accepted).tolist()[2:] == [4] * 17
@@ -427,7 +503,7 @@ def test_serial_requantiser_takes_a_value_in_four_cycles() -> None:
 
 @pytest.mark.parametrize("config", [SMALL, SERIAL])
 def test_start_drops_what_is_inside(config: Config) -> None:
-    dut = Requantiser(config)
+    dut = make_requantiser(config)
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.run, {"out_width": 2, "clip_high": 15})
@@ -612,7 +688,7 @@ def test_pooler_equals_golden(
     )
     expected = pooled(values, run, cut_scales)
     results, _, _ = simulate(
-        Pooler(config),
+        make_pooler(config),
         inputs_of(values),
         len(expected),
         run=run,

@@ -14,6 +14,8 @@ from thresher.golden.cycles.latencies import (
     ADD,
     FIRST_READ,
     NOTHING_FREE,
+    POOL_RESULT,
+    POOL_SENT,
     REQUANTISER,
     RING_FREE,
     SEND,
@@ -239,10 +241,18 @@ def _send(run, state, end, some, have, held):
                     free_at += 1
                 columns[column, CONTINUED] = stalls
                 if pooled:
-                    free_at = at + max(run.output_cycles, pool_x[x] * pool_y[columns[column, Y]])
+                    windows = pool_x[x] * pool_y[columns[column, Y]]
+                    cycles = windows * run.pool_window
+                    if windows > 1:
+                        cycles += run.pool_several
+                    free_at = at + max(run.output_cycles, cycles)
             channel += 1
-            if pooled and channel == channels and x == run.out_width - 1:
-                free_at += run.pool_rest[columns[column, Y]]
+            if pooled and channel == channels:
+                free_at += run.pool_place
+                if run.pool_ends[columns[column, Y]]:
+                    free_at += run.pool_sends[x] * (POOL_RESULT * channels + POOL_SENT)
+                if x == run.out_width - 1:
+                    free_at += run.pool_rest[columns[column, Y]]
             if channel == run.positions_n:
                 channel = 0
                 x += 1

@@ -25,11 +25,25 @@ NOTHING_FREE = 5  # the same of a column without channels, from the walker's `co
 
 # hw.output
 REQUANTISER = 7
-SERIAL = 1  # more of it with `output_cycles`
+SERIAL = 5  # more of it with `output_cycles`, from the requantiser
 DIGIT = 16  # bits that SerialScaler multiplies at once
 LOOKUP = 1  # in every run of a machine that has it
 ADDER = 12  # adding: six to a sum, six to the result
 POOLER = 8
+# Of a column with `output_cycles`.
+SERIAL_RESULT = 12  # more of an adder or pooler
+PACKER = 1  # RowPacker: the last value of a row to its last word
+SUMMING = 8  # an operand is scaled, to its sum on offer to the scaler
+SCALINGS = 3  # of an output that is added: the operand's, the output's, the sum's
+SUM_HEADROOM, POOL_HEADROOM = 21, 12  # bits of a sum, or of a window's, above an activation's
+POOL_SCALE = 31  # bits of its scale
+POOL_WINDOW = 4  # SerialPooler: a value for each of its windows
+POOL_SEVERAL = 2  # more of a value in several
+POOL_PLACE = 11  # after each place
+POOL_RESULT = 5  # a result
+POOL_SENT = 3  # after those of a window
+POOL_ROW = 8  # after each row
+POOL_PAD = 5  # and for each place of padding
 FINISHED = 1  # RowWriter's `busy` falls in the cycle after its last write, and the run is finished
 
 # hw.weights and hw.memory

@@ -25,10 +25,24 @@ from thresher.golden.cycles.latencies import (
     LINKED_TOKEN,
     LINKED_WRITE,
     LOOKUP,
+    PACKER,
+    POOL_HEADROOM,
+    POOL_PAD,
+    POOL_PLACE,
+    POOL_RESULT,
+    POOL_ROW,
+    POOL_SCALE,
+    POOL_SENT,
+    POOL_SEVERAL,
+    POOL_WINDOW,
     POOLER,
     REQUANTISER,
+    SCALINGS,
     SERIAL,
+    SERIAL_RESULT,
     SOUTH,
+    SUM_HEADROOM,
+    SUMMING,
     WORDS,
 )
 from thresher.golden.cycles.loads import Load, load_rest
@@ -203,24 +217,52 @@ def _windows(places: int, kernel_size: int, stride: int, pad: int, count: int) -
     return np.asarray(((at >= first) & (at < first + kernel_size)).sum(axis=1), np.int64)
 
 
-def _pooling(run: Mapping[str, int], channels: int) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Windows of each row, of each position, and the cycles that the pooler rests after a row."""
-    y = _windows(
-        run["out_height"], run["pool_height"], run["pool_stride_y"], run["pool_pad_y"],
-        run["pooled_height"],
+def _pooling(run: Mapping[str, int], channels: int, config: Config) -> dict[str, Any]:
+    """Fields of :class:`Run` that say how long the pooler takes, and when it rests."""
+    serial = config.output_cycles > 1
+    nothing = np.zeros(0, np.int64)
+    fields: dict[str, Any] = {
+        "pool_y": nothing, "pool_x": nothing, "pool_rest": nothing,
+        "pool_ends": nothing, "pool_sends": nothing,
+        "pool_window": POOL_WINDOW if serial else 1,
+        "pool_several": POOL_SEVERAL if serial else 0,
+        "pool_place": POOL_PLACE if serial else 0,
+    }  # fmt: skip
+    if not run["pool"]:
+        return fields
+    y, x = (
+        _windows(
+            run[f"out_{side}"], run[f"pool_{side}"], run[f"pool_stride_{axis}"],
+            run[f"pool_pad_{axis}"], run[f"pooled_{side}"],
+        )
+        for axis, side in (("y", "height"), ("x", "width"))
     )  # fmt: skip
-    x = _windows(
-        run["out_width"], run["pool_width"], run["pool_stride_x"], run["pool_pad_x"],
-        run["pooled_width"],
-    )  # fmt: skip
-    rest = np.full(y.size, run["pool_pad_x"], np.int64)
-    ends = np.arange(run["pooled_height"]) * run["pool_stride_y"] - run["pool_pad_y"]
-    ends = np.minimum(ends + run["pool_height"], y.size) - 1
+    ends_y, ends_x = (
+        np.minimum(
+            np.arange(run[f"pooled_{side}"]) * run[f"pool_stride_{axis}"]
+            - run[f"pool_pad_{axis}"]
+            + run[f"pool_{side}"],
+            run[f"out_{side}"],
+        )
+        - 1
+        for axis, side in (("y", "height"), ("x", "width"))
+    )
+    fields |= {"pool_y": y, "pool_x": x}
+    fields["pool_ends"], fields["pool_sends"] = np.zeros_like(y), np.zeros_like(x)
     row = run["pooled_width"] * channels
-    if x[-1] > 1:  # windows cut by the side are sent while the input waits
-        np.add.at(rest, ends, int(x[-1]) * channels)
-    rest[-1] += max(0, int(y[-1]) - 1) * row
-    return y, x, rest
+    if serial:  # a place's windows are sent while the input waits, all that are left at its end
+        window = POOL_RESULT * channels + POOL_SENT
+        fields["pool_ends"][ends_y] = 1
+        fields["pool_sends"][ends_x] = 1
+        fields["pool_sends"][-1] = x[-1]
+        rest = np.full(y.size, POOL_ROW + POOL_PAD * run["pool_pad_x"], np.int64)
+        rest[-1] += max(0, int(y[-1]) - 1) * run["pooled_width"] * window
+    else:
+        rest = np.full(y.size, run["pool_pad_x"], np.int64)
+        if x[-1] > 1:  # windows cut by the side are sent while the input waits
+            np.add.at(rest, ends_y, int(x[-1]) * channels)
+        rest[-1] += max(0, int(y[-1]) - 1) * row
+    return fields | {"pool_rest": rest}
 
 
 def _row_ends(run: Mapping[str, int]) -> Int64Array:
@@ -233,12 +275,18 @@ def _row_ends(run: Mapping[str, int]) -> Int64Array:
     return np.asarray((np.arange(run["maps"])[:, None] * height + ends).ravel(), np.int64)
 
 
-def _output_cycles(config: Config) -> int:
-    """Cycles of a value in the requantiser: the serial one takes a product of two digits each."""
+def _output_cycles(config: Config, run: Mapping[str, int]) -> int:
+    """Cycles of a value in the scaler: the serial one takes a product of two digits each."""
     if config.output_cycles == 1:
         return 1
-    value_digits = -(-(config.accumulator_bits + 2) // DIGIT)
-    return max(2, value_digits * -(-config.scale_bits // DIGIT))
+    sums = config.activation_bits + (SUM_HEADROOM if config.residual else POOL_HEADROOM)
+    value_digits = -(-(max(config.accumulator_bits + 1, sums) + 1) // DIGIT)
+    cycles = value_digits * -(-max(config.scale_bits, POOL_SCALE) // DIGIT)
+    if not run["add"]:
+        return cycles
+    if not config.registered_links:  # the next operand comes behind the sum
+        return 2 * cycles + SUMMING
+    return max(SCALINGS * cycles, cycles + SUMMING)
 
 
 def predict_run(  # noqa: PLR0917
@@ -320,16 +368,16 @@ def predict_run(  # noqa: PLR0917
 
     rows = run["maps"] * run["out_height"]
     pooled = run["pool"] != 0
-    nothing = np.zeros(0, np.int64)
-    pool = _pooling(run, max(column_channels)) if pooled else (nothing, nothing, nothing)
     ends = _row_ends(run)
-    through = SOUTH + REQUANTISER + LOOKUP * config.lookup + ENCODER
-    through += SERIAL if config.output_cycles > 1 else 0
+    serial = config.output_cycles > 1
+    through = SOUTH + REQUANTISER + LOOKUP * config.lookup + (PACKER if serial else ENCODER)
+    through += SERIAL if serial else 0
     through += POOLER if pooled else ADDER if run["add"] else 0
     linked = config.registered_links
     if linked:  # (in the array a link behind every second row)
         through += (size - 1) // 2 + LINKED_OUTPUT + config.lookup + config.residual + LINKED_WRITE
         through += LINKED_TOKEN + run["add"]
+    through += SERIAL_RESULT if serial and (pooled or run["add"]) else 0
     written = _by_row([words for words, _ in out_words], ends, rows)
     # Between pooled values there is time for them, and so there is with a serial scaler.
     continued = _by_row([pairs for _, pairs in out_words], ends, rows)
@@ -359,10 +407,8 @@ def predict_run(  # noqa: PLR0917
         kernel_width=run["kernel_width"],
         input_cycles=max(run["pad_x"], run["pad_y"]) + 3,
         latency=latency + LINKED_READ * linked,
-        output_cycles=_output_cycles(config),
-        pool_y=pool[0],
-        pool_x=pool[1],
-        pool_rest=pool[2],
+        output_cycles=_output_cycles(config, run),
+        **_pooling(run, max(column_channels), config),
         out_words=written,
         out_headers=np.bincount(ends, minlength=rows),
         out_continued=continued,

@@ -104,6 +104,12 @@ class Run(NamedTuple):
         Output channels of each column.
     output_cycles
         Cycles that a value takes in the requantiser.
+    pool_window, pool_several
+        Cycles of a value in the pooler for each of its windows, and more if they are several.
+    pool_place, pool_sends
+        Cycles after each position, and windows that end with it.
+    pool_ends
+        Whether windows end with each output row.
     pool_y, pool_x, pool_rest
         Windows that each output row, position lies in; cycles after each row. Empty: no pooling.
     out_words, out_headers
@@ -158,6 +164,11 @@ class Run(NamedTuple):
     pool_y: Any
     pool_x: Any
     pool_rest: Any
+    pool_ends: Any
+    pool_sends: Any
+    pool_window: int
+    pool_several: int
+    pool_place: int
     out_words: Any
     out_headers: Any
     out_continued: Any

@@ -5,7 +5,7 @@ Defined by the table itself, as :class:`thresher.golden.codes.weights.ColumnStre
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Mux, ResetInserter, Signal, signed
+from amaranth.hdl import Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -25,7 +25,8 @@ class Lookup(wiring.Component):
     Latency
         A value accepted in cycle ``t`` is offered in cycle ``t + 1``, looked up or not.
     Throughput
-        One value per cycle. While ``o`` is stalled nothing moves.
+        One value per cycle. While ``o`` is stalled nothing moves, nor, with ``output_cycles`` 4,
+        while the table is written.
     Combinational paths
         ``o.ready`` to ``i.ready``. ``o`` is driven from registers and the memory's output.
     Reset
@@ -81,10 +82,12 @@ class Lookup(wiring.Component):
         m.submodules.entries = memory
         write, read = memory.write_port(), memory.read_port()
 
+        # Serial, nothing is read while the table is written: that costs logic beside the memory.
+        waits: Value = Const(0) if self.config.output_cycles == 1 else self.table.valid
         moves = Signal()
         item = Signal.like(self.i.payload, reset_less=True)
         m.d.comb += [
-            moves.eq(~self.o.valid | self.o.ready),
+            moves.eq((~self.o.valid | self.o.ready) & ~waits),
             self.i.ready.eq(moves & ~self.start),
             write.en.eq(self.table.valid),
             write.addr.eq(self.table.address),
@@ -96,6 +99,8 @@ class Lookup(wiring.Component):
         ]
         with m.If(moves):
             m.d.sync += [self.o.valid.eq(self.i.valid), item.eq(self.i.payload)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
 
         whole: Elaboratable = ResetInserter(self.start)(m)
         return whole

@@ -22,9 +22,8 @@ from thresher.hw.layouts import (
 )
 from thresher.hw.output.adder import addition_bits
 from thresher.hw.output.scaler import Scaler
-from thresher.hw.output.serial_scaler import make_scaler
 
-__all__ = ["CutAxis", "Pooler", "WindowAxis"]
+__all__ = ["CutAxis", "Pooler", "WindowAxis", "sum_bits", "sums_port"]
 
 AXIS_BITS = 12
 SUM_BITS = 12  # a window has at most 2**12 values
@@ -204,7 +203,13 @@ class CutAxis(wiring.Component):
         return m
 
 
-def _sums_port(config: Config) -> dict[str, Any]:
+def sum_bits(config: Config) -> int:
+    """Width of what the pooler's scaler takes: sums of windows, or of an addition."""
+    bits = config.activation_bits + SUM_BITS
+    return max(bits, addition_bits(config)) if config.residual else bits
+
+
+def sums_port(config: Config) -> dict[str, Any]:
     """Return the port of an addition's sums, if the machine adds."""
     if not config.residual:
         return {}
@@ -279,7 +284,7 @@ class PartialStore(wiring.Component):
                 "lacks": In(2 * self.lack_bits),
                 "scale": In(pool_scale_write_layout()),
                 "ready": Out(1),
-                **_sums_port(config),
+                **sums_port(config),
                 "o": Out(stream.Signature(value_layout(config))),
             }
         )
@@ -288,9 +293,6 @@ class PartialStore(wiring.Component):
         m = Module()
         config, run = self.config, self.run
         partial_bits = config.activation_bits + SUM_BITS
-        sum_bits = partial_bits
-        if config.residual:
-            sum_bits = max(sum_bits, addition_bits(config))
         average = Signal()
         m.d.comb += average.eq(self.run.pool == Pool.AVERAGE)
         memory: Memory[Any, Any] = Memory(
@@ -303,7 +305,7 @@ class PartialStore(wiring.Component):
         )
         m.submodules.scales = scales
         scale_write, scale_read = scales.write_port(), scales.read_port(domain="comb")
-        m.submodules.scaler = scaler = make_scaler(config, sum_bits, POOL_SCALE_BITS)
+        m.submodules.scaler = scaler = Scaler(config, sum_bits(config), POOL_SCALE_BITS)
         wiring.connect(m, scaler.o, wiring.flipped(self.o))
 
         # The operation whose partial result is being read, and the one written just before.
@@ -319,29 +321,17 @@ class PartialStore(wiring.Component):
         partial = Signal(signed(partial_bits))
         moves = Signal()
         m.d.comb += [read.en.eq(self.ready), read.addr.eq(self.address)]
-        if config.output_cycles == 1:
-            m.d.comb += [
-                self.ready.eq(~emits | moves),
-                partial.eq(Mux(forward, written, read.data)),
+        m.d.comb += [
+            self.ready.eq(~emits | moves),
+            partial.eq(Mux(forward, written, read.data)),
+        ]
+        with m.If(self.ready):
+            m.d.sync += [
+                updates.eq(self.update),
+                emits.eq(self.emit),
+                forward.eq(write.en & (write.addr == self.address)),
+                written.eq(write.data),
             ]
-            with m.If(self.ready):
-                m.d.sync += [
-                    updates.eq(self.update),
-                    emits.eq(self.emit),
-                    forward.eq(write.en & (write.addr == self.address)),
-                    written.eq(write.data),
-                ]
-        else:
-            # One operation at a time: taken, read, combined.
-            wanted, reads = Signal(2), Signal()
-            m.d.comb += self.ready.eq(~Cat(wanted, reads, updates, emits).any())
-            m.d.sync += reads.eq(self.ready & (self.update | self.emit))
-            with m.If(self.ready):
-                m.d.sync += wanted.eq(Cat(self.update, self.emit))
-            with m.If(reads):
-                m.d.sync += [partial.eq(read.data), Cat(updates, emits).eq(wanted), wanted.eq(0)]
-            with m.If(Cat(updates, emits).any() & (~emits | moves)):
-                m.d.sync += [updates.eq(0), emits.eq(0)]
         with m.If(self.ready):
             m.d.sync += [
                 address.eq(self.address),
@@ -410,6 +400,9 @@ class PartialStore(wiring.Component):
 class Pooler(wiring.Component):
     """Combine each activation into the windows that hold it; send rows of finished windows.
 
+    With ``output_cycles`` 4 a :class:`~thresher.hw.output.serial_pooler.SerialPooler` is in its
+    place.
+
     Partial results of the pooled rows under way lie in a memory, a ring of rows. Each value is
     combined into one window a cycle: read, then combined and written, with forwarding::
 
@@ -432,8 +425,7 @@ class Pooler(wiring.Component):
     Throughput
         Receives a value per cycle, or one in ``n`` cycles if it lies in ``n`` windows, and rests
         for ``pool_pad_x`` cycles after each row. Windows left at the end of a row are sent at a
-        result per cycle. One sum per cycle. With ``output_cycles`` 4 results and sums take four
-        cycles each, and latencies are longer.
+        result per cycle. One sum per cycle.
     Combinational paths
         Without pooling and addition between ``i`` and ``o``, both ways. Otherwise ``o.ready`` to
         ``i.ready`` and ``sums.ready``, and ``o`` is driven from registers alone.
@@ -489,7 +481,7 @@ class Pooler(wiring.Component):
                 "channels": In(16),
                 "start": In(1),
                 "scale": In(pool_scale_write_layout()),
-                **_sums_port(config),
+                **sums_port(config),
                 "o": Out(stream.Signature(value_layout(config))),
             }
         )
@@ -499,7 +491,6 @@ class Pooler(wiring.Component):
         run = self.run
         address_bits = (self.config.pool_depth - 1).bit_length()
         map_bits = self.config.map_bits
-        serial = self.config.output_cycles > 1
         m.submodules.store = store = PartialStore(self.config)
         m.submodules.x = x = WindowAxis(map_bits)
         m.submodules.y = y = WindowAxis(map_bits)
@@ -527,8 +518,7 @@ class Pooler(wiring.Component):
         final_channel = Signal()
         final_position = Signal()
         final_row = Signal()
-        ends = m.d.sync if serial else m.d.comb  # for a faster clock: the state is steady then
-        ends += [
+        m.d.comb += [
             final_channel.eq(channel + 1 == self.channels),
             final_position.eq(position + 1 == run.out_width),
             final_row.eq(row + 1 == run.out_height),
@@ -548,7 +538,7 @@ class Pooler(wiring.Component):
         window_row = Signal(address_bits)  # the same for its second row of windows on
         at_window = Signal(address_bits)
         at_row = Signal(address_bits)
-        ends += [newest_x.eq(window_x + 1 == x.open), newest_y.eq(window_y + 1 == y.open)]
+        m.d.comb += [newest_x.eq(window_x + 1 == x.open), newest_y.eq(window_y + 1 == y.open)]
         m.d.comb += [
             at_window.eq(Mux((window_x == 0) & (window_y == 0), corner, window)),
             following_row.eq(oldest_row + row_size),
@@ -566,8 +556,7 @@ class Pooler(wiring.Component):
         values_left = Signal(address_bits + 1)
         rows_left = Signal(map_bits)
 
-        # Whether the place has its windows; serial, for a cycle at least.
-        steady = Signal() if serial else x.ready & y.ready
+        steady = x.ready & y.ready  # the place has its windows
 
         # row_size = pooled_width * channels, a bit of pooled_width a cycle.
         multiplier = Signal(map_bits)
@@ -653,9 +642,6 @@ class Pooler(wiring.Component):
                     accepted.eq(self.i.valid & self.i.ready),
                 ]
 
-                if serial:
-                    m.d.sync += steady.eq(x.ready & y.ready & ~(self.i.valid & ready))
-
                 # The windows of one value, rows of them outermost.
                 with m.If(self.i.valid & ready & ~done):
                     with m.If(newest_x):
@@ -704,13 +690,8 @@ class Pooler(wiring.Component):
                                 next_row()
 
             with m.State("SEND"):
-                m.d.comb += store.address.eq(window)
-                if serial:  # a value without windows leaves the store ready at once
-                    m.d.comb += store.emit.eq(steady)
-                    m.d.sync += steady.eq(1)
-                else:
-                    m.d.comb += store.emit.eq(1)
-                with m.If(store.emit & store.ready):
+                m.d.comb += [store.emit.eq(1), store.address.eq(window)]
+                with m.If(store.ready):
                     m.d.sync += [
                         window.eq(window + 1),
                         channel.eq(Mux(final_channel, 0, channel + 1)),
@@ -724,8 +705,6 @@ class Pooler(wiring.Component):
                         with m.If(rows_left == 1):
                             next_row()
                             m.next = "RECEIVE"
-                            if serial:
-                                m.d.sync += steady.eq(0)
 
         whole: Elaboratable = ResetInserter(self.start)(m)
         return whole

@@ -7,16 +7,29 @@ from typing import Any
 
 from amaranth.hdl import Elaboratable, Module, ResetInserter, Signal, signed
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN
 from thresher.hw.layouts import constant_layout, record_layout, value_layout
-from thresher.hw.output.scaler import Scaler
-from thresher.hw.output.serial_scaler import make_scaler
+from thresher.hw.output.scaler import Scaler, factor_layout
 
 __all__ = ["Requantiser"]
+
+
+ROOM = 4  # results that a requantiser without a scaler of its own has room for
+
+
+def _scaler_ports(config: Config) -> dict[str, Any]:
+    """Return the ports to a column's scaler, if it is one for all."""
+    if config.output_cycles == 1:
+        return {}
+    return {
+        "sum": Out(stream.Signature(factor_layout(config.accumulator_bits + 1, config.scale_bits))),
+        "activation": In(stream.Signature(value_layout(config))),
+    }
 
 
 class Requantiser(wiring.Component):
@@ -58,6 +71,8 @@ class Requantiser(wiring.Component):
         accepted in this cycle.
     o : ``Out(stream.Signature(value_layout(config)))``
         Activations in the same order; ``last`` is high on the final one of an output row.
+    sum, activation : ``Out``, ``In`` of a stream
+        With ``output_cycles`` 4, to and from the :class:`~.column_scaler.ColumnScaler`.
     """
 
     i: stream.Interface
@@ -66,6 +81,8 @@ class Requantiser(wiring.Component):
     channels: Signal
     start: Signal
     o: stream.Interface
+    sum: stream.Interface
+    activation: stream.Interface
 
     LATENCY = 2 + Scaler.LATENCY
 
@@ -79,6 +96,7 @@ class Requantiser(wiring.Component):
                 "channels": In(16),
                 "start": In(1),
                 "o": Out(stream.Signature(value_layout(config))),
+                **_scaler_ports(config),
             }
         )
 
@@ -95,7 +113,18 @@ class Requantiser(wiring.Component):
         )
         m.submodules.constants = memory
         write, read = memory.write_port(), memory.read_port()
-        m.submodules.scaler = scaler = make_scaler(config, sum_bits, config.scale_bits)
+        factors: stream.Interface
+        if config.output_cycles == 1:
+            m.submodules.scaler = scaler = Scaler(config, sum_bits, config.scale_bits)
+            m.d.comb += [
+                scaler.rounding.eq(self.run.rounding),
+                scaler.low.eq(self.run.clip_low),
+                scaler.high.eq(self.run.clip_high),
+            ]
+            wiring.connect(m, scaler.o, wiring.flipped(self.o))
+            factors = scaler.i
+        else:
+            factors = self._keep_room(m)
 
         # The two stages before the scaler move with it; the first takes a sum when it has none if
         # there is time for that.
@@ -104,8 +133,9 @@ class Requantiser(wiring.Component):
         takes = Signal()
         valid_1 = Signal()
         m.d.comb += [
-            moves.eq(scaler.i.ready),
-            takes.eq(moves if config.output_cycles == 1 else ~valid_1),
+            moves.eq(factors.ready),
+            # Serial, no constant is read while one is written: a memory's word costs logic then.
+            takes.eq(moves if config.output_cycles == 1 else ~valid_1 & ~self.constant.valid),
             self.i.ready.eq(takes & begun & ~self.start),
         ]
 
@@ -148,8 +178,8 @@ class Requantiser(wiring.Component):
 
         # Stage 2: the bias is added.
         valid_2 = Signal()
-        factor_2 = Signal.like(scaler.i.payload, reset_less=True)
-        m.d.comb += [scaler.i.valid.eq(valid_2), scaler.i.payload.eq(factor_2)]
+        factor_2 = Signal.like(factors.payload, reset_less=True)
+        m.d.comb += [factors.valid.eq(valid_2), factors.payload.eq(factor_2)]
         with m.If(moves):
             m.d.sync += [
                 valid_1.eq(0),
@@ -166,12 +196,30 @@ class Requantiser(wiring.Component):
                 last_1.eq(final_channel & final_position),
                 sum_1.eq(self.i.payload),
             ]
-
-        m.d.comb += [
-            scaler.rounding.eq(self.run.rounding),
-            scaler.low.eq(self.run.clip_low),
-            scaler.high.eq(self.run.clip_high),
-        ]
-        wiring.connect(m, scaler.o, wiring.flipped(self.o))
         whole: Elaboratable = ResetInserter(self.start)(m)
         return whole
+
+    def _keep_room(self, m: Module) -> stream.Interface:
+        """Send sums to the column's scaler, as many as there is room for results; return them."""
+        sums = stream.Signature(
+            factor_layout(self.config.accumulator_bits + 1, self.config.scale_bits)
+        ).create(path=("sums",))
+        room = Signal(range(ROOM + 1), init=ROOM)
+        sent, taken = Signal(), Signal()
+        m.submodules.results = results = SyncFIFO(width=self.o.payload.shape().size, depth=ROOM)
+        m.d.comb += [
+            self.sum.valid.eq(sums.valid & (room != 0)),
+            self.sum.payload.eq(sums.payload),
+            # A free place at the input of a scaler, when nothing is offered.
+            sums.ready.eq(~sums.valid | (self.sum.ready & (room != 0))),
+            sent.eq(self.sum.valid & self.sum.ready),
+            results.w_data.eq(self.activation.payload),
+            results.w_en.eq(self.activation.valid),
+            self.activation.ready.eq(1),
+            self.o.valid.eq(results.r_rdy),
+            self.o.payload.eq(results.r_data),
+            results.r_en.eq(self.o.ready),
+            taken.eq(self.o.valid & self.o.ready),
+        ]
+        m.d.sync += room.eq(room + taken - sent)
+        return sums

@@ -1,40 +1,87 @@
 """Serial scaler: the scaler's arithmetic, a product of two digits a cycle.
 
 Defined by :func:`thresher.golden.requantise.requantise`, as :class:`Scaler` is, in a third of its
-logic: one multiplier of 18 bits, and a shift of half a digit's width less.
+logic: one multiplier of 18 bits for the product, two for the shift.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import Rounding
 from thresher.hw.layouts import result_layout
 from thresher.hw.output.clipper import CLIP_BITS
-from thresher.hw.output.scaler import Scaler, factor_layout
 
-__all__ = ["SerialScaler", "make_scaler"]
+__all__ = ["SerialScaler", "bounds_layout", "item_layout", "scaled_layout"]
 
 DIGIT = 16  # bits of a digit; the multiplier takes 18, signed
 
 
+def item_layout(value_bits: int, scale_bits: int) -> data.StructLayout:
+    """A value, what scales it, and what becomes of the result: see :class:`SerialScaler`."""
+    return data.StructLayout(
+        {
+            "value": signed(value_bits),
+            "scale": unsigned(scale_bits),
+            "shift": unsigned(6),
+            "rounding": unsigned(2),
+            "tag": unsigned(2),
+            "last": unsigned(1),
+        }
+    )
+
+
+def scaled_layout(bits: int) -> data.StructLayout:
+    """A result of ``bits`` bits, and what came with its value."""
+    return data.StructLayout({**dict(result_layout(bits).members), "tag": unsigned(2)})
+
+
+def bounds_layout() -> data.StructLayout:
+    """Bounds of a result, as of a Clipper."""
+    return data.StructLayout({name: signed(CLIP_BITS) for name in ("low", "high", "origin")})
+
+
+@dataclass(frozen=True)
+class _Pipeline:
+    """What all stages have: when they move, and what goes along with a value."""
+
+    moves: Signal
+    about: dict[str, Any]  # from the digits to the result
+    columns: int
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The digits of a result, and what became of the others."""
+
+    digits: Signal
+    comes: Signal  # it is whole in the next cycle
+    sign: Signal
+    sticky: Signal  # a bit below is 1
+    beyond: Signal  # a bit above is not the sign
+
+
 class SerialScaler(wiring.Component):
-    """``clip(round(value * 2**headroom * scale / 2**shift) - origin, low, high)``.
+    """``clip(round(value * scale / 2**shift) - origin, low, high)``, of values of several kinds.
 
     Both factors are numbers of digits of 16 bits. The products of digits are added up column by
-    column, as on paper; of the twofold product, whose lowest bit is a half of the result once the
-    shift is done, come out a digit a column, lowest first::
+    column, as on paper, so that the digits of the product come out lowest first, of twice the
+    product: the lowest bit of the result, once the shift is done, is a half. A product by
+    ``2**(16 - shift % 16)`` shifts them within a digit, the rest of the shift chooses digits::
 
-        value, scale -> digits -> product -> + -> digit -> window -> >> shift % 16 -> + half -> clip
-                                             ^----- >> 16 |
+        value, scale -> digits -> product -> + -> digit -> product -> window -> + half -> clip
+                                             ^----- >> 16 |                |
                                                           +-> any bit below, above the window
 
-    The window is the digits from ``shift // 16`` on that the result needs. Bits below it, or below
-    the half, make an exact half none; bits above it that differ from the sign are out of all
-    bounds. Rounding twice adds the half of the first shift, ``2**31`` here, before the first
+    Bits below the window make an exact half none; bits above it that differ from the sign are out
+    of all bounds. Rounding twice adds the half of the first shift, ``2**31`` here, before the first
     column, and does not look below it.
 
     Timing contract
@@ -42,8 +89,8 @@ class SerialScaler(wiring.Component):
     Latency
         A value accepted in cycle ``t`` is offered in cycle ``t + 6``.
     Throughput
-        A value in as many cycles as there are pairs of digits (two by two: four), at least two.
-        While ``o`` is stalled nothing moves.
+        A value in as many cycles as there are pairs of digits (two by two: four). While ``o`` is
+        stalled nothing moves.
     Combinational paths
         ``o.ready`` and ``i.valid`` to ``i.ready``. ``o`` is driven from registers alone.
     Reset
@@ -52,321 +99,287 @@ class SerialScaler(wiring.Component):
     Parameters
     ----------
     config
-        Width of the output, ``activation_bits``.
-    value_bits, scale_bits, headroom, result_bits
-        As of :class:`Scaler`.
+        Width of a clipped output, ``activation_bits``.
+    value_bits, scale_bits
+        Widths of the two factors.
+    result_bits
+        Width of an output that is neither clipped nor moved by ``origin``, and that every such
+        result must fit; at least ``CLIP_BITS + 1``.
 
     Members
     -------
-    rounding, low, high, origin, i, o
-        As of :class:`Scaler`.
+    bounds : ``In(bounds_layout()).array(2)``
+        Bounds of values with tag 0 and tag 1; constant while such values are inside. Others are
+        not clipped.
+    i : ``In(stream.Signature(item_layout(value_bits, scale_bits)))``
+        Values; ``tag`` and ``last`` are carried along.
+    o : ``Out(stream.Signature(scaled_layout(result_bits)))``
+        Results, in order. Of those that are clipped only ``activation_bits`` are meant.
     """
 
-    rounding: Signal
-    low: Signal
-    high: Signal
-    origin: Signal
+    bounds: list[data.View]
     i: stream.Interface
     o: stream.Interface
 
     LATENCY = 6
 
-    def __init__(
-        self,
-        config: Config,
-        value_bits: int,
-        scale_bits: int,
-        *,
-        headroom: int = 0,
-        result_bits: int | None = None,
-    ) -> None:
+    def __init__(self, config: Config, value_bits: int, scale_bits: int, result_bits: int) -> None:
         self.config = config
-        self.value_bits = value_bits
-        self.scale_bits = scale_bits
-        self.headroom = headroom
+        self.value_digits = -(-(value_bits + 1) // DIGIT)  # of twice the value
+        self.scale_digits = -(-scale_bits // DIGIT)
         self.result_bits = result_bits
         super().__init__(
             {
-                "rounding": In(2),
-                "low": In(signed(CLIP_BITS)),
-                "high": In(signed(CLIP_BITS)),
-                "origin": In(signed(CLIP_BITS)),
-                "i": In(stream.Signature(factor_layout(value_bits, scale_bits))),
-                "o": Out(stream.Signature(result_layout(result_bits or config.activation_bits))),
+                "bounds": In(bounds_layout()).array(2),
+                "i": In(stream.Signature(item_layout(value_bits, scale_bits))),
+                "o": Out(stream.Signature(scaled_layout(result_bits))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        zeros, below = divmod(self.headroom + 1, DIGIT)  # digits and bits below the value
-        value_digits = -(-(self.value_bits + below) // DIGIT)
-        scale_digits = -(-self.scale_bits // DIGIT)
-        value = Signal(signed(value_digits * DIGIT))
-        scale = Signal(scale_digits * DIGIT)
+        columns = self.value_digits + self.scale_digits - 1
+        # What goes along, from the digits to the result.
+        about = data.StructLayout(
+            {"shift": 6, "twice": 1, "away": 1, "even": 1, "tag": 2, "last": 1}
+        )
+        stages = ("digits", "product", "sum", "shifted", "window", "rounded", "result")
+        along: dict[str, Any] = {
+            name: Signal(about, name=f"about_{name}", reset_less=True) for name in stages
+        }
+        valid = Signal(3)  # of the window, the rounded and the clipped value
+        moves = Signal()
+        m.d.comb += moves.eq(~valid[-1] | self.o.ready)
+        item = self.i.payload
+        twice = (item.rounding == Rounding.DOUBLE) & item.shift[5]
+        with m.If(moves):
+            m.d.sync += [
+                along["digits"].shift.eq(item.shift),
+                along["digits"].twice.eq(twice),
+                along["digits"].away.eq((item.rounding == Rounding.HALF_AWAY) | twice),
+                along["digits"].even.eq(item.rounding == Rounding.HALF_EVEN),
+                along["digits"].tag.eq(item.tag),
+                along["digits"].last.eq(item.last),
+            ]
+            m.d.sync += [along[after].eq(along[before]) for before, after in pairwise(stages)]
+
+        pipeline = _Pipeline(moves, along, columns)
+        ended, total = self._product(m, pipeline)
+        window = self._window(m, pipeline, ended, total)
+        with m.If(moves):
+            m.d.sync += valid.eq(Cat(window.comes, valid))
+        self._round(m, pipeline, window)
         m.d.comb += [
-            value.eq(self.i.payload.value << below),
-            scale.eq(self.i.payload.scale),
+            self.o.valid.eq(valid[-1]),
+            self.o.payload.last.eq(along["result"].last),
+            self.o.payload.tag.eq(along["result"].tag),
         ]
+        return m
+
+    def _product(self, m: Module, pipeline: _Pipeline) -> tuple[Signal, Signal]:
+        """Add up the products of digits; return which column is ended, and the sum."""
+        item = self.i.payload
+        moves, columns = pipeline.moves, pipeline.columns
 
         # Steps, a product each, by columns; those that end one.
         pairs = [
             (first, column - first)
-            for column in range(value_digits + scale_digits - 1)
-            for first in range(value_digits)
-            if 0 <= column - first < scale_digits
+            for column in range(columns)
+            for first in range(self.value_digits)
+            if 0 <= column - first < self.scale_digits
         ]
-        steps = max(2, len(pairs))
-        columns = value_digits + scale_digits - 1
-        digits = zeros + columns + 1  # of the twofold product
-        ends = [
-            n + 1 == len(pairs) or sum(pairs[n]) != sum(pairs[n + 1]) for n in range(len(pairs))
+        finals = [
+            n
+            for n in range(len(pairs))
+            if n + 1 == len(pairs) or sum(pairs[n]) != sum(pairs[n + 1])
         ]
+        step = Signal(range(len(pairs)))
+        final = step == len(pairs) - 1
+        m.d.comb += self.i.ready.eq(moves & (~self.i.valid | final))
+        with m.If(moves & self.i.valid):
+            m.d.sync += step.eq(Mux(final, 0, step + 1))
 
-        step = Signal(range(steps))
-        moves = Signal()
-        valid = Signal(4)  # of the window, the shifted, the rounded and the clipped value
-        takes = Signal()  # a step is done
-        m.d.comb += [
-            moves.eq(~valid[-1] | self.o.ready),
-            takes.eq(moves & self.i.valid),
-            self.i.ready.eq(moves & (~self.i.valid | (step == steps - 1))),
-            self.o.valid.eq(valid[-1]),
-        ]
-        with m.If(takes):
-            m.d.sync += step.eq(Mux(step == steps - 1, 0, step + 1))
-
-        # The product of two digits; only the highest one of the value has a sign.
-        top = value_digits - 1
-        value_digit = Signal(signed(DIGIT + 1))
-        scale_digit = Signal(DIGIT)
-        m.d.comb += [
-            value_digit.eq(value[:DIGIT] if top else value),
-            scale_digit.eq(scale[:DIGIT]),
-        ]
-        for digit in range(1, value_digits):
-            used = Cat(step == n for n, (first, _) in enumerate(pairs) if first == digit)
-            word = value.word_select(digit, DIGIT)
-            with m.If(used.any()):
-                m.d.comb += value_digit.eq(word.as_signed() if digit == top else word)
-        for digit in range(1, scale_digits):
-            used = Cat(step == n for n, (_, second) in enumerate(pairs) if second == digit)
-            with m.If(used.any()):
-                m.d.comb += scale_digit.eq(scale.word_select(digit, DIGIT))
+        # Only the highest digit of the value has a sign.
+        value = Signal(signed(self.value_digits * DIGIT))
+        scale = Signal(self.scale_digits * DIGIT)
+        m.d.comb += [value.eq(item.value << 1), scale.eq(item.scale)]
+        value_digit = Signal(signed(DIGIT + 1), reset_less=True)
+        scale_digit = Signal(DIGIT, reset_less=True)
         product = Signal(signed(2 * DIGIT + 1), reset_less=True)
-        adds = Signal()  # the product is to be added, of these steps:
-        begins = Signal(reset_less=True)
-        carries = Signal(reset_less=True)
-        shift = Signal(6, reset_less=True)
-        last = Signal(reset_less=True)
-        ended = Signal(columns)  # a column whose sum is there
-        ending = Signal(columns, reset_less=True)
+        flags = data.StructLayout({"valid": 1, "begins": 1, "carries": 1, "ends": columns})
+        read: Any = Signal(flags)
+        multiplied: Any = Signal(flags)
+        top = self.value_digits - 1
         with m.If(moves):
             m.d.sync += [
+                read.valid.eq(self.i.valid),
+                read.begins.eq(step == 0),
+                multiplied.eq(read),
                 product.eq(value_digit * scale_digit),
-                adds.eq(self.i.valid & (step < len(pairs))),
-                begins.eq(step == 0),
-                carries.eq(Cat(Const(1, 1), *ends)[: len(pairs)].bit_select(step, 1)),
-                ended.eq(Mux(adds, ending, 0)),
             ]
-            for column in range(columns):
-                final = max(n for n, pair in enumerate(pairs) if sum(pair) == column)
-                m.d.sync += ending[column].eq(step == final)
-            with m.If(self.i.valid & (step == 1)):
-                m.d.sync += [shift.eq(self.i.payload.shift), last.eq(self.i.payload.last)]
+            with m.Switch(step):
+                for n, (first, second) in enumerate(pairs):
+                    with m.Case(n):
+                        word = value.word_select(first, DIGIT)
+                        m.d.sync += [
+                            value_digit.eq(word.as_signed() if first == top else word),
+                            scale_digit.eq(scale.word_select(second, DIGIT)),
+                            read.carries.eq(n - 1 in finals),
+                            read.ends.eq(1 << first + second if n in finals else 0),
+                        ]
 
         # The sum of a column; what is above its digit is carried.
-        most = min(value_digits, scale_digits)
+        most = min(self.value_digits, self.scale_digits)
         total = Signal(signed(2 * DIGIT + 2 + most.bit_length()), reset_less=True)
         base = Signal.like(total)
-        twice_in = (self.rounding == Rounding.DOUBLE) & self.i.payload.shift[5]
-        with m.If(begins):
-            m.d.comb += base.eq(twice_in << (31 - zeros * DIGIT))
-        with m.Elif(carries):
+        ended = Signal(columns)
+        with m.If(multiplied.begins):
+            m.d.comb += base.eq(pipeline.about["product"].twice << 31)
+        with m.Elif(multiplied.carries):
             m.d.comb += base.eq(total >> DIGIT)
         with m.Else():
             m.d.comb += base.eq(total)
-        with m.If(moves & adds):
-            m.d.sync += total.eq(base + product)
-
-        # The window, and what is below and above it.
-        result_bits = self.result_bits or CLIP_BITS + 1
-        half_bits = result_bits + 1  # with the half
-        window_bits = DIGIT - 1 + half_bits
-        window = Signal(window_bits, reset_less=True)
-        sticky = Signal(reset_less=True)
-        any_one = Signal(reset_less=True)
-        any_null = Signal(reset_less=True)
-        differs = Signal(reset_less=True)
-        sign = Signal(reset_less=True)
-        place = shift[4:]  # of the window's lowest digit
-        twice = (self.rounding == Rounding.DOUBLE) & shift[5]
-        low, high = total[:DIGIT], total[DIGIT : 2 * DIGIT]
-        low_sign = total[2 * DIGIT - 1]
-        parts = -(-window_bits // DIGIT)
-        ends_value = ended[-1]
-        for part in range(parts):
-            word = window[part * DIGIT : (part + 1) * DIGIT]
-            takes_low = Cat(
-                ended[column] & (place == zeros + column - part)
-                for column in range(columns)
-                if 0 <= zeros + column - part <= 3
-            ).any()
-            takes_zero = ended[0] & (place + part < zeros)
-            takes_high = ends_value & (place + part == digits - 1)
-            takes_sign = ends_value & (place + part >= digits)
-            with m.If(moves):
-                with m.If(takes_low):
-                    m.d.sync += word.eq(low)
-                with m.If(takes_high):
-                    m.d.sync += word.eq(high)
-                with m.If(takes_sign):
-                    m.d.sync += word.eq(low_sign.replicate(DIGIT))
-                with m.If(takes_zero):
-                    m.d.sync += word.eq(0)
-
-        # Columns below the window; below the first shift only of those that round once.
-        dropped: list[Value] = [
-            ended[column]
-            & (place > zeros + column)
-            & (~twice if zeros + column < 2 else Const(1, 1))
-            for column in range(columns)
-            if zeros + column < 3
-        ]
-        fresh = Signal()
-        m.d.comb += fresh.eq(ended[0])
-        drops = Cat(*dropped).any() & low.any()
-        if digits - 1 < 3:
-            drops |= ends_value & (place > digits - 1) & high.any()
         with m.If(moves):
-            m.d.sync += sticky.eq((sticky & ~fresh) | drops)
-            with m.If(ends_value):
-                m.d.sync += sign.eq(low_sign)
+            m.d.sync += ended.eq(multiplied.ends & multiplied.valid.replicate(columns))
+            with m.If(multiplied.valid):
+                m.d.sync += total.eq(base + product)
+        return ended, total
 
-        # Columns of which a part, or all, is above the window.
-        if self.result_bits is None:
-            cut = window_bits - (parts - 1) * DIGIT  # bits of the window's highest digit
-            ones: list[Value] = []
-            nulls: list[Value] = []
-            for column in range(columns - 1):
-                number = zeros + column
-                if number >= parts:
-                    over = ended[column] & (place + parts <= number)
-                    ones.append(over & low.any())
-                    nulls.append(over & ~low.all())
-                if number >= parts - 1:
-                    at = ended[column] & (place + parts - 1 == number)
-                    ones.append(at & low[cut:].any())
-                    nulls.append(at & ~low[cut:].all())
-            # Of the last column the sign is known.
-            unlike_low = low ^ low_sign.replicate(DIGIT)
-            unlike_high = high ^ low_sign.replicate(DIGIT)
-            final = digits - 1
-            unlike = (
-                ((place + parts <= final) & unlike_high.any())
-                | ((place + parts - 1 == final) & unlike_high[cut:].any())
-                | ((place + parts < final) & unlike_low.any())
-                | ((place + parts == final) & unlike_low[cut:].any())
-            )
-            with m.If(moves):
-                m.d.sync += [
-                    any_one.eq((any_one & ~fresh) | Cat(*ones).any()),
-                    any_null.eq((any_null & ~fresh) | Cat(*nulls).any()),
-                ]
-                with m.If(ends_value):
-                    m.d.sync += differs.eq(unlike)
-
-        # Shift within a digit.
-        fine = Signal(4, reset_less=True)
-        away = Signal(reset_less=True)
-        window_last = Signal(reset_less=True)
-        shifted = Signal(half_bits, reset_less=True)
-        inexact = Signal(reset_less=True)
-        beyond = Signal(reset_less=True)
-        negative = Signal(reset_less=True)
-        shifted_away = Signal(reset_less=True)
-        shifted_last = Signal(reset_less=True)
-        moved: Value = window
-        lost: list[Value] = []
-        unlike_sign: list[Value] = []
-        for level in reversed(range(4)):
-            by, distance = fine[level], 1 << level
-            lost.append(by & moved[:distance].any())
-            unlike_sign.append(~by & (moved[-distance:] ^ sign.replicate(distance)).any())
-            moved = Mux(by, moved[distance:], moved[:-distance])
-        unlike_sign.append(moved[-1] ^ sign)
+    def _window(self, m: Module, pipeline: _Pipeline, ended: Signal, total: Signal) -> _Window:
+        """Shift, and choose digits."""
+        moves, along, columns = pipeline.moves, pipeline.about, pipeline.columns
+        low, high = total[:DIGIT], total[DIGIT : 2 * DIGIT].as_signed()
+        fine = along["sum"].shift[:4]
+        power = Signal(DIGIT + 1)
+        m.d.comb += power.eq(Cat(Const(0, 1), *(fine == DIGIT - n for n in range(1, DIGIT + 1))))
+        low_shifted = Signal(2 * DIGIT, reset_less=True)
+        high_shifted = Signal(signed(2 * DIGIT), reset_less=True)
+        before = Signal(DIGIT, reset_less=True)  # the upper half of the digit before
+        any_low, any_high = Signal(reset_less=True), Signal(reset_less=True)
+        shifted = Signal(columns)  # of which column these are
         with m.If(moves):
             m.d.sync += [
-                fine.eq(shift[:4]),
-                away.eq((self.rounding == Rounding.HALF_AWAY) | twice),
-                window_last.eq(last),
-                shifted.eq(moved),
-                inexact.eq(sticky | Cat(*lost).any()),
-                negative.eq(sign),
-                shifted_away.eq(away),
-                shifted_last.eq(window_last),
-                valid.eq(Cat(ends_value, valid)),
+                low_shifted.eq(low * power),
+                high_shifted.eq(high * power),
+                any_low.eq(low.any()),
+                any_high.eq(high.any()),
+                shifted.eq(ended),
             ]
-            if self.result_bits is None:
-                m.d.sync += beyond.eq(
-                    Mux(sign, any_null, any_one) | differs | Cat(*unlike_sign).any()
-                )
+            with m.If(shifted.any()):
+                m.d.sync += before.eq(Mux(shifted[-1], 0, low_shifted[DIGIT:]))
 
-        # Round. (A half that is below zero and exact is not added, if away from zero.)
+        # Digits of the shifted number: that of each column, and two more with the last one.
+        digit = low_shifted[:DIGIT] | before
+        upper = low_shifted[DIGIT:] | high_shifted[:DIGIT]
+        highest = high_shifted[DIGIT:]
+        minus = high_shifted[-1]
+        place = along["shifted"].shift[4:]  # the window begins at the digit behind this one
+        twice = along["shifted"].twice
+        parts = -(-(self.result_bits + 1) // DIGIT)
+        window = Signal(parts * DIGIT, reset_less=True)
+        final = shifted[-1]
+        for part in range(parts):
+            word = window.word_select(part, DIGIT)
+            number = Signal(4, name=f"number_{part}")
+            m.d.comb += number.eq(place + 1 + part)
+            here = Cat(shifted[column] & (number == column) for column in range(columns)).any()
+            with m.If(moves & (here | final)):
+                with m.If(here):
+                    m.d.sync += word.eq(digit)
+                with m.Elif(number == columns):
+                    m.d.sync += word.eq(upper)
+                with m.Elif(number == columns + 1):
+                    m.d.sync += word.eq(highest)
+                with m.Elif(number > columns + 1):
+                    m.d.sync += word.eq(minus.replicate(DIGIT))
+
+        # Bits below the window; below the first shift only of those that round once.
+        lost: list[Value] = []
+        for column in range(min(columns, 4)):
+            dropped: Value = (place > column) & any_low
+            if column < 2:
+                dropped &= ~twice
+            lost.append(
+                shifted[column] & (dropped | ((place == column) & low_shifted[:DIGIT].any()))
+            )
+        if columns < 4:  # the digit above the last column
+            dropped = (place > columns) & any_high
+            lost.append(final & (dropped | ((place == columns) & high_shifted[:DIGIT].any())))
+        # Bits above it: of digits before the sign is known, some 1, some 0; of the last ones.
+        ones: list[Value] = []
+        nulls: list[Value] = []
+        for column in range(parts + 1, columns):
+            above = shifted[column] & (place + parts < column)
+            ones.append(above & digit.any())
+            nulls.append(above & ~digit.all())
+        unlike = ((place + parts < columns) & (upper != minus.replicate(DIGIT))) | (
+            (place + parts < columns + 1) & (highest != minus.replicate(DIGIT))
+        )
+        sticky, sign, differs, ready = Signal(), Signal(), Signal(), Signal()
+        any_one, any_null = Signal(), Signal()
+        first = shifted[0]
+        m.d.comb += ready.eq(final)
+        with m.If(moves):
+            m.d.sync += [
+                sticky.eq((sticky & ~first) | Cat(*lost).any()),
+                any_one.eq((any_one & ~first) | Cat(*ones, 0).any()),
+                any_null.eq((any_null & ~first) | Cat(*nulls, 0).any()),
+            ]
+            with m.If(final):
+                m.d.sync += [sign.eq(minus), differs.eq(unlike)]
+        beyond = Signal()
+        m.d.comb += beyond.eq(differs | Mux(sign, any_null, any_one))
+        return _Window(window, ready, sign, sticky, beyond)
+
+    def _round(self, m: Module, pipeline: _Pipeline, window: _Window) -> None:
+        """Round, and clip to the bounds of its tag."""
+        moves, about = pipeline.moves, pipeline.about["window"]
+        digits, sign = window.digits, window.sign
+        # (A half that is below zero and exact is not added, if away from zero.)
         rises = Signal()
-        with m.If(shifted_away):
-            m.d.comb += rises.eq(~negative | inexact)
-        with m.Elif(self.rounding == Rounding.HALF_EVEN):
-            m.d.comb += rises.eq(inexact | shifted[1])
+        with m.If(about.away):
+            m.d.comb += rises.eq(~sign | window.sticky)
+        with m.Elif(about.even):
+            m.d.comb += rises.eq(window.sticky | digits[1])
         with m.Else():
             m.d.comb += rises.eq(1)
-        rounded_bits = result_bits + (1 if self.result_bits is None else 0)
-        rounded = Signal(signed(rounded_bits), reset_less=True)
-        rounded_last = Signal(reset_less=True)
-        whole = shifted[1:].as_signed()
-        result = Signal.like(self.o.payload.value, reset_less=True)
-        result_last = Signal(reset_less=True)
+        rounded = Signal(signed(self.result_bits + 1), reset_less=True)
+        out, below_all = Signal(reset_less=True), Signal(reset_less=True)
+        origin = Mux(
+            about.tag[1], 0, Mux(about.tag[0], self.bounds[1].origin, self.bounds[0].origin)
+        )
         with m.If(moves):
-            m.d.sync += [rounded_last.eq(shifted_last), result_last.eq(rounded_last)]
-        m.d.comb += [self.o.payload.value.eq(result), self.o.payload.last.eq(result_last)]
-        if self.result_bits is not None:
-            with m.If(moves):
-                m.d.sync += [rounded.eq(whole + (rises & shifted[0])), result.eq(rounded)]
-            return m
+            m.d.sync += [
+                rounded.eq(
+                    digits[1:][: self.result_bits].as_signed() - origin + (rises & digits[0])
+                ),
+                out.eq(
+                    window.beyond
+                    | (digits[self.result_bits :] != sign.replicate(len(digits) - self.result_bits))
+                ),
+                below_all.eq(sign),
+            ]
 
         # Clip: beyond an activation's range by the sign alone.
         width = self.config.activation_bits
-        out, below_all = Signal(reset_less=True), Signal(reset_less=True)
+        tag = pipeline.about["rounded"].tag
         small = rounded[:width].as_signed()
-        sign_bits = rounded[-1].replicate(rounded_bits - width)
-        outside = Signal()
-        bottom = Signal()
+        outside, bottom = Signal(), Signal()
         m.d.comb += [
-            outside.eq(out | (rounded[width - 1 : -1] != sign_bits)),
+            outside.eq(
+                out | (rounded[width - 1 :] != rounded[-1].replicate(len(rounded) - width + 1))
+            ),
             bottom.eq(Mux(out, below_all, rounded[-1])),
         ]
-        low_bound, high_bound = self.low[:width].as_signed(), self.high[:width].as_signed()
+        low, high = (
+            Mux(tag[0], *(self.bounds[n][name][:width] for n in (1, 0))).as_signed()
+            for name in ("low", "high")
+        )
+        result = Signal(signed(self.result_bits), reset_less=True)
+        m.d.comb += self.o.payload.value.eq(result)
         with m.If(moves):
-            m.d.sync += [
-                rounded.eq(whole - self.origin + (rises & shifted[0])),
-                out.eq(beyond),
-                below_all.eq(negative),
-                result.eq(small),
-            ]
-            with m.If(Mux(outside, bottom, small < low_bound)):
-                m.d.sync += result.eq(low_bound)
-            with m.Elif(Mux(outside, ~bottom, small > high_bound)):
-                m.d.sync += result.eq(high_bound)
-        return m
-
-
-def make_scaler(
-    config: Config,
-    value_bits: int,
-    scale_bits: int,
-    *,
-    headroom: int = 0,
-    result_bits: int | None = None,
-) -> Scaler | SerialScaler:
-    """Return the scaler of a machine: of a value a cycle, or serial (``config.output_cycles``)."""
-    kind = Scaler if config.output_cycles == 1 else SerialScaler
-    return kind(config, value_bits, scale_bits, headroom=headroom, result_bits=result_bits)
+            m.d.sync += result.eq(rounded)
+            with m.If(~tag[1] & Mux(outside, bottom, small < low)):
+                m.d.sync += result[:width].eq(low)
+            with m.Elif(~tag[1] & Mux(outside, ~bottom, small > high)):
+                m.d.sync += result[:width].eq(high)
