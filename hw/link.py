@@ -123,7 +123,8 @@ class Queue(wiring.Component):
         first = Signal.like(self.i.payload, reset_less=True)
         second = Signal.like(self.i.payload, reset_less=True)
         two = Signal()
-        m.d.comb += [self.i.ready.eq(~two), self.o.payload.eq(first)]
+        ready = Signal(init=1)  # not two: a register of its own, since that chooses all bits
+        m.d.comb += [self.i.ready.eq(ready), self.o.payload.eq(first)]
         with m.If(~two):
             m.d.sync += second.eq(self.i.payload)
         with m.If(~self.o.valid | self.o.ready):
@@ -131,7 +132,8 @@ class Queue(wiring.Component):
                 self.o.valid.eq(two | self.i.valid),
                 first.eq(Mux(two, second, self.i.payload)),
                 two.eq(0),
+                ready.eq(1),
             ]
         with m.Elif(self.i.valid):
-            m.d.sync += two.eq(1)
+            m.d.sync += [two.eq(1), ready.eq(0)]
         return m
