@@ -51,7 +51,7 @@ __all__ = [
 DEVICE = {"lut": 83_640, "ff": 83_640, "ebr": 208, "dsp": 156}
 """What an ECP5-85F has; carries and LUT RAM are made of its LUTs."""
 
-TARGET_PS = 6000
+DELAY_NS = 6.0
 """Delay below which Yosys' mapper (abc9) saves LUTs: about half a period of 80 MHz, the other half
 being routing. Without it wide multiplexers take twice the LUTs to save a level or two."""
 
@@ -147,7 +147,9 @@ class Placement:
     seconds: float  # 0 if it was in the cache
 
 
-def synthesise(config: Config, cache: Path, part: str | None = None) -> Synthesis:
+def synthesise(
+    config: Config, cache: Path, part: str | None = None, *, delay: float = DELAY_NS
+) -> Synthesis:
     """Map a machine, or one part of it, to the cells of an ECP5.
 
     Parameters
@@ -156,6 +158,8 @@ def synthesise(config: Config, cache: Path, part: str | None = None) -> Synthesi
         Folder for what was done before.
     part
         Name of a part, e.g. ``pe``; None for the machine.
+    delay
+        Delay in ns, without routing, below which LUTs are saved rather than levels of them.
 
     Raises
     ------
@@ -171,21 +175,21 @@ def synthesise(config: Config, cache: Path, part: str | None = None) -> Synthesi
     if part is not None and part not in names:
         raise ThresherError(f"there is no part {part}: choose one of {', '.join(names)}")
     top = TOP if part is None else names[part]
-    return _mapped(text, top, [name for name in names.values() if name != top], cache)
+    return _mapped(text, top, [name for name in names.values() if name != top], cache, delay)
 
 
 def map_component(component: wiring.Component, name: str, cache: Path) -> Synthesis:
     """Map one component, flat, as module ``name``; see :func:`synthesise`."""
-    return _mapped(to_verilog(component, name), name, [], cache)
+    return _mapped(to_verilog(component, name), name, [], cache, DELAY_NS)
 
 
-def _mapped(text: str, top: str, kept: list[str], cache: Path) -> Synthesis:
+def _mapped(text: str, top: str, kept: list[str], cache: Path, delay: float) -> Synthesis:
     """Map module ``top`` of a Verilog text, modules ``kept`` apart."""
     tool = _version("pyosys", "pip install pyosys")
     mapping = [
         "read_verilog {source}",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in kept),
-        f"scratchpad -set abc9.D {TARGET_PS}",
+        f"scratchpad -set abc9.D {round(1000 * delay)}",
         f"synth_ecp5 -top {top}",
         "write_json {mapped}",
     ]

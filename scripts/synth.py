@@ -42,6 +42,7 @@ def synth(
     place: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 1,
     frequency: float = 100.0,
+    delay: float = 6.0,
     path: Annotated[bool, Parameter(negative="")] = False,
     network: Annotated[list[str] | None, Parameter(negative="")] = None,
     inputs: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -66,6 +67,9 @@ def synth(
         Of the placer.
     frequency
         MHz that the placer aims at.
+    delay
+        ns of logic, without routing, below which LUTs are saved rather than levels of them; with 4
+        some per cent more LUTs and a faster clock.
     path
         Print the critical path.
     network
@@ -80,10 +84,10 @@ def synth(
     with progress_bar(8 if multiplier == "all" else 2) as progress:
         if multiplier == "all":
             configs = {kind: make_config(lanes, kind, settings, preset) for kind in KINDS}
-            figures = _compare(configs, placing, tasks, progress)
+            figures = _compare(configs, placing, tasks, progress, delay)
         else:
             figures = _one(
-                make_config(lanes, multiplier, settings, preset), part, placing, progress
+                make_config(lanes, multiplier, settings, preset), part, placing, progress, delay
             )
     write_json(json, figures)
     if str(json) != "-":
@@ -116,7 +120,7 @@ class _Placing:
 
 
 def _one(
-    config: Config, part: str | None, placing: _Placing | None, progress: Any
+    config: Config, part: str | None, placing: _Placing | None, progress: Any, delay: float
 ) -> dict[str, Any]:
     """Figures of a machine or a part of it."""
     from thresher.hw import synthesis  # noqa: PLC0415  # heavy
@@ -126,7 +130,7 @@ def _one(
         synthesis.check_place_and_route()  # before the minutes of synthesis
     what = f"{part or 'machine'}, {config.multiplier}"
     progress(f"synthesise ({what})")
-    mapped = synthesis.synthesise(config, cache_folder(), part)
+    mapped = synthesis.synthesise(config, cache_folder(), part, delay=delay)
     placed = None
     if placing is not None:
         progress(f"place and route ({what})")
@@ -204,12 +208,13 @@ def _compare(
     placing: _Placing | None,
     tasks: Sequence[tuple[str, str]],
     progress: Any,
+    delay: float,
 ) -> dict[str, Any]:
     """A processing element with each kind of multiplier, and networks as each answers them."""
     answers = _answers(configs, tasks)
     rows = []
     for kind, config in configs.items():
-        figures = _one(config, "pe", placing, progress)
+        figures = _one(config, "pe", placing, progress, delay)
         row: dict[str, Any] = {
             "multiplier": kind,
             "alone": _multiplier_cells(config).figures(),

@@ -694,7 +694,11 @@ class Lane(wiring.Component):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("config", [CONFIG, Config()], ids=["short runs", "default"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, Config(), replace(CONFIG, output_cycles=4, registered_links=1)],
+    ids=["short runs", "default", "registered links"],
+)
 def test_a_lane_sends_the_tokens_of_its_input(config: Config, seed: int) -> None:
     rng = np.random.default_rng(seed)
     run, segments, shape = random_run(rng, send_zeros=seed % 4 == 0)

@@ -124,11 +124,11 @@ class TokenMaker(wiring.Component):
         group_base = Signal(group_bits)  # of this input or round
         phase_row = Signal(group_bits)  # groups of stride_x phases
         y_more = Signal(signed(map_bits + 1))  # kernel rows that meet an output, but one
-        fresh = Signal()  # the next item is the first of a visit
+        fresh = Signal()  # the next item is the first of a visit, or the padding is walked over
         preparing = Signal()
         steps = Signal()
         m.d.comb += [
-            x_from.eq(Mux(preparing | fresh, x_first, x)),
+            x_from.eq(Mux(fresh, x_first, x)),
             steps.eq(preparing | self.i.payload.step),
         ]
         m.d.sync += phase_row.eq(run.stride_x * run.phase_groups)
@@ -144,6 +144,7 @@ class TokenMaker(wiring.Component):
         s1: Any = Signal(data.StructLayout({"valid": 1, "marker": 1, "open": 1}))
         s1_item: Any = Signal(activation_layout(self.config))
         s1_free = Signal()
+        s1_empty = Signal()  # for a marker; with registered links known from a register
         s2: Any = Signal(
             data.StructLayout(
                 {
@@ -160,6 +161,7 @@ class TokenMaker(wiring.Component):
         )
         offset = Signal(group_bits)  # groups of channels and of the phase
         repeats = Signal(map_bits)  # that follow
+        is_last = Signal()  # none does
         s2_free = Signal()
         o_free = Signal()
         row_low = Signal(group_bits)
@@ -167,8 +169,9 @@ class TokenMaker(wiring.Component):
         row_more = Signal.like(y_more)
         m.d.comb += [
             o_free.eq(~self.o.valid | self.o.ready),
-            s2_free.eq(~s2.valid | (o_free & (repeats == 0))),
+            s2_free.eq(~s2.valid | (o_free & is_last)),
             s1_free.eq(~s1.valid | s2_free),
+            s1_empty.eq(~s1.valid if self.config.registered_links else s1_free),
         ]
 
         whole = Signal()
@@ -189,9 +192,14 @@ class TokenMaker(wiring.Component):
                 s2.high.eq(Mux(whole, row_span, x.high)),
                 offset.eq(s1_item.channel * run.channel_groups + x.groups),
                 repeats.eq(Mux(s1.marker | whole, 0, row_more)),
+                is_last.eq(s1.marker | whole | (row_more == 0)),
             ]
         with m.Elif(o_free):
-            m.d.sync += [repeats.eq(repeats - 1), s2.row.eq(s2.row + kernel_width)]
+            m.d.sync += [
+                repeats.eq(repeats - 1),
+                is_last.eq(repeats == 1),
+                s2.row.eq(s2.row + kernel_width),
+            ]
 
         # Output stage: a register, so that payload and valid hold during a stall.
         token = self.o.payload
@@ -256,6 +264,7 @@ class TokenMaker(wiring.Component):
                 y.base.eq(map_base),
                 y.high.eq(kernel_width),
                 y_more.eq(0),
+                fresh.eq(1),
             ]
         last_segment = self._count_segments(m, row_begins, visit_ends)
         self._count_rows(m, begins, row_steps, last_row)
@@ -267,6 +276,18 @@ class TokenMaker(wiring.Component):
             ]
         with m.If(starts):
             m.d.sync += [map_base.eq(0), group_base.eq(run.group_base)]
+
+        # Whether a row opens or completes; with registered links from a register, for then a marker
+        # waits until there is nothing in the first stage, which is two cycles after the one before.
+        may_open, may_complete, none_is_open = Signal(), Signal(), Signal()
+        m.d["sync" if self.config.registered_links else "comb"] += [
+            may_open.eq(_passed(opens_in) & (opened != run.out_height[:map_bits])),
+            may_complete.eq(
+                (completed != run.out_height[:map_bits])
+                & (last_row | completes_in[-1] | ~completes_in[1:].any())
+            ),
+            none_is_open.eq(opened == completed),
+        ]
 
         with m.FSM():
             with m.State("IDLE"), m.If(self.start):
@@ -294,8 +315,8 @@ class TokenMaker(wiring.Component):
                 m.next = "OPEN"
 
             with m.State("OPEN"):
-                with m.If(_passed(opens_in) & (opened != run.out_height[:map_bits])):
-                    m.d.comb += opens.eq(s1_free)
+                with m.If(may_open):
+                    m.d.comb += opens.eq(s1_empty)
                 with m.Elif(self.segments == 0):
                     m.next = "COMPLETE"
                 with m.Else():
@@ -314,12 +335,9 @@ class TokenMaker(wiring.Component):
                     with m.If(visit_ends & last_segment):
                         m.next = "COMPLETE"
 
-            with m.State("COMPLETE"), m.If(s1_free):
-                with m.If(
-                    (completed != run.out_height[:map_bits])
-                    & (last_row | completes_in[-1] | ~completes_in[1:].any())
-                ):
-                    m.d.comb += [opens.eq(opened == completed), completes.eq(opened != completed)]
+            with m.State("COMPLETE"), m.If(s1_empty):
+                with m.If(may_complete):
+                    m.d.comb += [opens.eq(none_is_open), completes.eq(~none_is_open)]
                 with m.Elif(~last_row):
                     m.d.comb += [y_step.eq(1), row_steps.eq(1)]
                     m.next = "ROW"
