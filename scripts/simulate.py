@@ -112,9 +112,11 @@ def simulate(
             progress=progress,
         )
     report = done.report
-    report["top"] = [top(net, output, names) for output in done.outputs[net.output]]
+    report["top"] = [top(net, values, names) for values in done.outputs[net.output]]
     if labels is not None:
         report["labels"] = labels.tolist()
+    if output is not None:
+        write_json(output / "report.json", report)
     write_json(json, report)
     if str(json) != "-":
         print_report(report, names)

@@ -100,7 +100,8 @@ def slowly(layer: Layer, one: Maps) -> Maps:
             scale = layer.scale
             if layer.cut_scales is not None:
                 rows, columns = (layer.kernel[k] - window.shape[k] for k in (0, 1))
-                scale = layer.cut_scales[rows][columns]
+                by_rows, by_columns = np.shape(layer.cut_scales)  # 1: alike for any number
+                scale = layer.cut_scales[rows * (by_rows > 1)][columns * (by_columns > 1)]
             total = int(window.sum()) + layer.origin * window.size
             mean = rounded(total, scale, layer.shift, layer.rounding)
             values[c, y, x] = mean - layer.origin
