@@ -205,7 +205,7 @@ class Accelerator(wiring.Component):
             program_fetcher.active.eq(sequencer.busy),
             self.done.eq(sequencer.done & ~begins),
         ]
-        self._queue(m, "program_queue", program_fetcher.o, sequencer.words, begin)
+        self._link(m, "program_queue", program_fetcher.o, sequencer.words, begin, kind=Queue)
 
         # Weights: a loader a column, its stream read ahead of it.
         for lane in lanes:
@@ -263,11 +263,11 @@ class Accelerator(wiring.Component):
             )
             run, run_start, record = told.run, told.start, told.lane
             self._link(m, f"word_link_{lane}", readers[lane].o, decoders[lane].i)
-            self._queue(m, f"item_queue_{lane}", decoders[lane].o, makers[lane].i)
+            self._link(m, f"item_queue_{lane}", decoders[lane].o, makers[lane].i, kind=Queue)
             # With a shared store an element takes a token in two cycles, as a link does.
-            pass_on = self._link if config.shared_store else self._queue
+            kind = Link if config.shared_store else Queue
             waiting[lane].append(
-                pass_on(m, f"token_queue_{lane}", makers[lane].o, array.tokens[lane])
+                self._link(m, f"token_queue_{lane}", makers[lane].o, array.tokens[lane], kind=kind)
             )
             # Values behind a run's last window are dropped as the next one starts.
             self._link(m, f"sum_link_{lane}", array.sums[lane], requantisers[lane].i, run_start)
@@ -442,37 +442,22 @@ class Accelerator(wiring.Component):
         source: stream.Interface,
         sink: stream.Interface,
         clear: Value | None = None,
+        *,
+        kind: type[Link | Queue] = Link,
     ) -> Value:
-        """Connect two parts, through a register if so configured; return whether it is full.
+        """Connect two parts, through registers if so configured; return whether they hold an item.
 
-        ``clear`` empties the register.
+        ``clear`` empties them. A :class:`Link` passes an item in two cycles, a :class:`Queue` one a
+        cycle.
         """
         if not self.config.registered_links:
             connect(m, source, sink)
             return Const(0)
-        link = Link(source.payload.shape())
+        link = kind(source.payload.shape())
         m.submodules[name] = link if clear is None else ResetInserter(clear)(link)
         connect(m, source, link.i)
         connect(m, link.o, sink)
         return link.o.valid
-
-    def _queue(
-        self,
-        m: Module,
-        name: str,
-        source: stream.Interface,
-        sink: stream.Interface,
-        clear: Value | None = None,
-    ) -> Value:
-        """Connect two parts as :meth:`_link`, but an item a cycle passes; ``clear`` drops them."""
-        if not self.config.registered_links:
-            connect(m, source, sink)
-            return Const(0)
-        queue = Queue(source.payload.shape())
-        m.submodules[name] = queue if clear is None else ResetInserter(clear)(queue)
-        connect(m, source, queue.i)
-        connect(m, queue.o, sink)
-        return queue.o.valid
 
     def _later(self, m: Module, name: str, **values: Any) -> Any:
         """Return the values by name, a cycle later if so configured."""
