@@ -497,62 +497,31 @@ class _Sequence:
     def find_lacks(self) -> None:
         """Find what the next window to be sent lacks."""
         m, known = self.m, self.known
-        x, y = known.x, known.y
-        first_x, first_y = known.row_sent | known.new_map, known.new_map
-        later_x, later_y = ~first_x, ~first_y
-        with self.at(Step.BEFORE_X):
-            self.work(
-                State.BEFORE,
-                State.BEFORE,
-                Setting.PAD,
-                adds=1,
-                subtracts=later_x,
-                loads=first_x,
-                strides=later_x,
-            )
-            m.d.sync += x.lacks.eq(Mux(self.steps.result[-1], 0, self.steps.result))
-        with self.at(Step.BEHIND_X):
-            self.work(
-                State.ROOM,
-                State.ROOM,
-                Setting.ROOM,
-                adds=1,
-                subtracts=later_x,
-                loads=first_x,
-                strides=later_x,
-            )
-            m.d.sync += x.lacks.eq(
-                x.lacks + Mux(self.steps.result[-1], -self.steps.result[: self.lack_bits], 0)
-            )
-            self.go(Step.WINDOW_IS_SENT, later_x)
-        with self.at(Step.BEFORE_Y):
-            self.work(
-                State.BEFORE,
-                State.BEFORE,
-                Setting.PAD,
-                adds=1,
-                subtracts=later_y,
-                loads=first_y,
-                strides=later_y,
-                y=True,
-            )
-            m.d.sync += y.lacks.eq(Mux(self.steps.result[-1], 0, self.steps.result))
-        with self.at(Step.BEHIND_Y):
-            self.work(
-                State.ROOM,
-                State.ROOM,
-                Setting.ROOM,
-                adds=1,
-                subtracts=later_y,
-                loads=first_y,
-                strides=later_y,
-                y=True,
-            )
-            m.d.sync += y.lacks.eq(
-                y.lacks + Mux(self.steps.result[-1], -self.steps.result[: self.lack_bits], 0)
-            )
-            m.d.sync += known.new_map.eq(0)
-            self.go(Step.WINDOW_IS_SENT, later_y)
+        axes = (
+            (known.x, known.row_sent | known.new_map, Step.BEFORE_X, Step.BEHIND_X),
+            (known.y, known.new_map, Step.BEFORE_Y, Step.BEHIND_Y),
+        )
+        for axis, first, before, behind in axes:
+            later = ~first
+            how: dict[str, Any] = {
+                "adds": 1,
+                "subtracts": later,
+                "loads": first,
+                "strides": later,
+                "y": axis is known.y,
+            }
+            result = self.steps.result
+            with self.at(before):
+                self.work(State.BEFORE, State.BEFORE, Setting.PAD, **how)
+                m.d.sync += axis.lacks.eq(Mux(result[-1], 0, result))
+            with self.at(behind):
+                self.work(State.ROOM, State.ROOM, Setting.ROOM, **how)
+                m.d.sync += axis.lacks.eq(
+                    axis.lacks + Mux(result[-1], -result[: self.lack_bits], 0)
+                )
+                if axis is known.y:
+                    m.d.sync += known.new_map.eq(0)
+                self.go(Step.WINDOW_IS_SENT, later)
 
     def begin_axis(self) -> None:
         """Go to the first place of an axis."""
