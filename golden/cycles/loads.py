@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.codes.weights import LAST_BITS, LENGTH_BITS, SHIFT_BITS
+from thresher.golden.codes.weights.column import LAST_BITS, SHIFT_BITS
+from thresher.golden.codes.weights.pairs import LENGTH_BITS
 from thresher.golden.config import Config
 from thresher.golden.cycles.kernels import kernel
 from thresher.golden.cycles.latencies import (
