@@ -2,19 +2,20 @@
 
 from dataclasses import replace
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, connect
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN, RUN_SEGMENT
+from thresher.golden.descriptors import RUN_SEGMENT
+from thresher.hw.activations.reader_ports import ReaderPorts
 from thresher.hw.activations.row_reader import RowReader
-from thresher.hw.layouts import record_layout, row_word_layout
+from thresher.hw.layouts import record_layout
 
 __all__ = ["OperandReader"]
 
 
-class OperandReader(wiring.Component):
+class OperandReader(ReaderPorts):
     """A reader of one segment, with as many rows as the column writes, or with one a map.
 
     Timing contract
@@ -35,45 +36,23 @@ class OperandReader(wiring.Component):
 
     Members
     -------
-    run : ``In(record_layout(RUN))``
-        The run; ``add``, ``broadcast``, ``maps`` and ``pooled_height`` are used. Steady while busy.
+    Those of :class:`~thresher.hw.activations.reader_ports.ReaderPorts`, and further:
+
+    run
+        ``add``, ``broadcast``, ``maps`` and ``pooled_height`` are used.
     channels : ``In(16)``
         Channels of the column; without any, nothing is read. Steady while busy.
     operand : ``In(record_layout(RUN_SEGMENT))``
         Where the operand lies; taken at ``start``.
-    start : ``In(1)``
-        Pulse: begin, if the run adds.
-    busy : ``Out(1)``
-        From the cycle after ``start`` until the last row has been taken.
-    request, response, o, words_read
-        As of the row reader.
+    start
+        Nothing is read if the run does not add.
     """
 
-    run: data.View
     channels: Signal
     operand: data.View
-    start: Signal
-    busy: Signal
-    request: stream.Interface
-    response: stream.Interface
-    o: stream.Interface
-    words_read: Signal
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        super().__init__(
-            {
-                "run": In(record_layout(RUN)),
-                "channels": In(16),
-                "operand": In(record_layout(RUN_SEGMENT)),
-                "start": In(1),
-                "busy": Out(1),
-                "request": Out(stream.Signature(unsigned(config.address_bits))),
-                "response": In(stream.Signature(unsigned(config.port_bits))),
-                "o": Out(stream.Signature(row_word_layout(config))),
-                "words_read": Out(1),
-            }
-        )
+        super().__init__(config, {"channels": In(16), "operand": In(record_layout(RUN_SEGMENT))})
 
     def elaborate(self, platform: object) -> Module:
         return self._read_ahead() if self.config.output_cycles == 1 else self._read_singly()

@@ -8,20 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN
-from thresher.hw.layouts import record_layout, value_layout, write_request_layout
+from thresher.hw.activations.writer_ports import WriterPorts
+from thresher.hw.layouts import value_layout
 
 __all__ = ["RowPacker"]
 
 _WORD, _HEADER, _INPUT, _NULL = range(4)  # places of the store of addresses
 
 
-class RowPacker(wiring.Component):
+class RowPacker(WriterPorts):
     """What an :class:`RLCEncoder` and a :class:`RowWriter` are together, in less logic.
 
     A value stays at the input while the pairs of its run are put into the word, or while the word
@@ -47,37 +45,13 @@ class RowPacker(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(value_layout(config)))``
-        Values, position-major, channels innermost; ``last`` on the final one of a row. Only taken
-        while busy.
-    run, channels, out_address, start, busy, request, words_written
-        As of :class:`~thresher.hw.activations.row_writer.RowWriter`; ``out_address`` is steady
-        while busy.
+    Those of :class:`~thresher.hw.activations.writer_ports.WriterPorts`; ``i`` are values of
+    ``value_layout(config)``, position-major, channels innermost, ``last`` on the final one of a
+    row; ``out_address`` is steady while busy.
     """
 
-    i: stream.Interface
-    run: Any
-    channels: Signal
-    out_address: Signal
-    start: Signal
-    busy: Signal
-    request: stream.Interface
-    words_written: Signal
-
     def __init__(self, config: Config) -> None:
-        self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(value_layout(config))),
-                "run": In(record_layout(RUN)),
-                "channels": In(16),
-                "out_address": In(32),
-                "start": In(1),
-                "busy": Out(1),
-                "request": Out(stream.Signature(write_request_layout(config))),
-                "words_written": Out(1),
-            }
-        )
+        super().__init__(config, value_layout(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, fifo, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, fifo, memory
+from amaranth.lib.wiring import In
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN, RUN_SEGMENT
-from thresher.hw.layouts import record_layout, row_word_layout
+from thresher.golden.descriptors import RUN_SEGMENT
+from thresher.hw.activations.reader_ports import ReaderPorts
+from thresher.hw.layouts import record_layout
 
 __all__ = ["RowReader", "segment_write_layout"]
 
@@ -30,7 +31,7 @@ def segment_write_layout(config: Config) -> data.StructLayout:
     )
 
 
-class RowReader(wiring.Component):
+class RowReader(ReaderPorts):
     """Send the words of (input, row, segment) in turn: the visits of a lane.
 
     A segment's rows lie one after another, each behind a header with the number of its words.
@@ -64,55 +65,29 @@ class RowReader(wiring.Component):
 
     Members
     -------
-    run : ``In(record_layout(RUN))``
-        The run; steady while busy. ``maps`` and ``height`` are at least 1.
+    Those of :class:`~thresher.hw.activations.reader_ports.ReaderPorts`, for each visit of a row,
+    and further:
+
+    run
+        ``maps`` and ``height`` are used, at least 1.
     segments : ``In(16)``
         Segments of the lane; steady while busy. 0: nothing is sent, ``busy`` stays low.
     segment : ``In(segment_write_layout(config))``
         Writes to the segment table, before ``start``, and to the other half at any time.
     half : ``In(1)``
         The half of the table that the run uses; steady while busy.
-    start : ``In(1)``
-        Pulse: begin.
-    busy : ``Out(1)``
-        From the cycle after ``start`` until the last visit has been taken and no response is due.
-    request : ``Out(stream.Signature(unsigned(config.address_bits)))``
-        Reads.
-    response : ``In(stream.Signature(unsigned(config.port_bits)))``
-        Their words, in order; always taken.
-    o : ``Out(stream.Signature(row_word_layout(config)))``
-        Words of the rows: at least one item a visit (``empty``, of any ``data``, if the row has no
-        word), ``last`` on its final one.
-    words_read : ``Out(1)``
-        Pulse: a word or a header of a row has come.
+    response
+        Always taken.
     """
 
-    run: Any
     segments: Signal
     segment: Any
     half: Signal
-    start: Signal
-    busy: Signal
-    request: stream.Interface
-    response: stream.Interface
-    o: stream.Interface
-    words_read: Signal
 
     def __init__(self, config: Config) -> None:
-        self.config = config
         super().__init__(
-            {
-                "run": In(record_layout(RUN)),
-                "segments": In(16),
-                "segment": In(segment_write_layout(config)),
-                "half": In(1),
-                "start": In(1),
-                "busy": Out(1),
-                "request": Out(stream.Signature(unsigned(config.address_bits))),
-                "response": In(stream.Signature(unsigned(config.port_bits))),
-                "o": Out(stream.Signature(row_word_layout(config))),
-                "words_read": Out(1),
-            }
+            config,
+            {"segments": In(16), "segment": In(segment_write_layout(config)), "half": In(1)},
         )
 
     def elaborate(self, platform: object) -> Module:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN
-from thresher.hw.layouts import record_layout, word_layout, write_request_layout
+from thresher.hw.activations.writer_ports import WriterPorts
+from thresher.hw.layouts import word_layout
 
 __all__ = ["RowWriter"]
 
 
-class RowWriter(wiring.Component):
+class RowWriter(WriterPorts):
     """Write rows of words one after another, a header with the number of its words before each.
 
     The header is written after the words, when their number is known, at the address kept free
@@ -40,47 +36,12 @@ class RowWriter(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(word_layout(config)))``
-        Words of the rows; only taken while busy.
-    run : ``In(record_layout(RUN))``
-        The run; steady while busy.
-    channels : ``In(16)``
-        Output channels of the column. 0: nothing is written, ``busy`` stays low.
-    out_address : ``In(32)``
-        First word of the first input's output; steady at ``start``.
-    start : ``In(1)``
-        Pulse: begin.
-    busy : ``Out(1)``
-        From the cycle after ``start`` to the acceptance of the last write.
-    request : ``Out(stream.Signature(write_request_layout(config)))``
-        Writes.
-    words_written : ``Out(1)``
-        Pulse: a write is accepted.
+    Those of :class:`~thresher.hw.activations.writer_ports.WriterPorts`; ``i`` are the rows' words,
+    of ``word_layout(config)``.
     """
 
-    i: stream.Interface
-    run: Any
-    channels: Signal
-    out_address: Signal
-    start: Signal
-    busy: Signal
-    request: stream.Interface
-    words_written: Signal
-
     def __init__(self, config: Config) -> None:
-        self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(word_layout(config))),
-                "run": In(record_layout(RUN)),
-                "channels": In(16),
-                "out_address": In(32),
-                "start": In(1),
-                "busy": Out(1),
-                "request": Out(stream.Signature(write_request_layout(config))),
-                "words_written": Out(1),
-            }
-        )
+        super().__init__(config, word_layout(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

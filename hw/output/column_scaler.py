@@ -24,7 +24,7 @@ from thresher.hw.layouts import (
     value_layout,
 )
 from thresher.hw.output.clipper import CLIP_BITS
-from thresher.hw.output.pool_sums import POOL_SCALE_BITS, sum_bits
+from thresher.hw.output.pooler_ports import POOL_SCALE_BITS, sum_bits
 from thresher.hw.output.scaler import factor_layout
 from thresher.hw.output.serial_scaler import SerialScaler
 

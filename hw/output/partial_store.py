@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN, Pool
 from thresher.hw.layouts import pool_scale_write_layout, record_layout, value_layout
-from thresher.hw.output.pool_sums import POOL_SCALE_BITS, SUM_BITS, sum_bits, sums_port
+from thresher.hw.output.pooler_ports import POOL_SCALE_BITS, SUM_BITS, sum_bits, sums_port
 from thresher.hw.output.scaler import Scaler
 
 __all__ = ["PartialStore"]

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, ValueLike
-from amaranth.lib import data, stream
+from amaranth.lib import data
 
-from thresher.golden.config import Config
 from thresher.golden.descriptors import Pool
 from thresher.hw.output.pool_progress import Known, Step
 from thresher.hw.output.pool_steps import PoolSteps, Setting, State, Y
+from thresher.hw.output.pooler_ports import PoolerPorts
 from thresher.hw.output.serial_partials import SerialPartials
 from thresher.hw.output.step_program import StepProgram, either
 
 __all__ = ["PoolSequence"]
-
-
-class PoolerPorts(Protocol):
-    """What the program reads of the pooler that it is for; of ``i`` it drives ``ready``."""
-
-    config: Config
-    i: stream.Interface
-    run: data.View
-    start: Signal
-    setting: data.View
 
 
 class PoolSequence(StepProgram):
@@ -34,16 +24,22 @@ class PoolSequence(StepProgram):
     ----------
     m
         Receives the logic.
-    ports
-        The pooler's.
+    ports, setting
+        The pooler's; of ``ports.i`` the program drives ``ready``.
     steps, partials
         What the steps work on.
     """
 
     def __init__(
-        self, m: Module, ports: PoolerPorts, steps: PoolSteps, partials: SerialPartials
+        self,
+        m: Module,
+        ports: PoolerPorts,
+        setting: data.View,
+        steps: PoolSteps,
+        partials: SerialPartials,
     ) -> None:
-        self.ports, self.steps, self.partials = ports, steps, partials
+        self.ports, self.setting = ports, setting
+        self.steps, self.partials = steps, partials
         self.lack_bits = ports.config.pool_lacks.bit_length()
         self.known = known = Known(m, steps, self.lack_bits)
         super().__init__(m, Step)
@@ -115,8 +111,8 @@ class PoolSequence(StepProgram):
             self.says(
                 self.waits,
                 (self.ports.run.pool == Pool.NONE)
-                | ~self.ports.setting.valid
-                | ~self.ports.setting.index.all(),
+                | ~self.setting.valid
+                | ~self.setting.index.all(),
             )
         with self.at(Step.SIZE):
             self.load(State.ROW, Setting.COUNT)

@@ -6,20 +6,20 @@ run does one or the other.
 """
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN, Pool
-from thresher.hw.layouts import pool_scale_write_layout, record_layout, value_layout
+from thresher.golden.descriptors import Pool
+from thresher.hw.layouts import pool_scale_write_layout
 from thresher.hw.output.partial_store import PartialStore
-from thresher.hw.output.pool_sums import sums_port
+from thresher.hw.output.pooler_ports import PoolerPorts
 from thresher.hw.output.window_axes import CutAxis, WindowAxis
 
 __all__ = ["Pooler"]
 
 
-class Pooler(wiring.Component):
+class Pooler(PoolerPorts):
     """Combine each activation into the windows that hold it; send rows of finished windows.
 
     With ``output_cycles`` 4 a :class:`~thresher.hw.output.serial_pooler.SerialPooler` is in its
@@ -63,50 +63,19 @@ class Pooler(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(value_layout(config)))``
-        Activations of maps, one after another: rows, positions, channels, the last of them
-        innermost. ``last`` is passed on without pooling, and not looked at otherwise.
-    run : ``In(record_layout(RUN))``
-        The run: ``out_height``, ``out_width``, ``pool*``, ``add``. Each window holds a place of
-        the map. A value and ``pool_origin`` together fit an activation; that and ``pool_shift``
-        are 0 for a maximum. Constant from ``start`` to the last value.
-    channels : ``In(16)``
-        Channels of this column, constant likewise.
-    start : ``In(1)``
-        Begin a map. Anything inside is dropped; nothing is accepted in this cycle.
+    Those of :class:`~thresher.hw.output.pooler_ports.PoolerPorts`, and further:
+
     scale : ``In(pool_scale_write_layout())``
         Writes to the table of scales, before or with ``start``: of windows by what they lack, at
         most ``pool_lacks`` rows and columns, if ``pool_scales`` is not 0; else of all windows that
         of (0, 0), which is 1 for maxima. It is also that of sums. Where windows lack more rows, or
         columns, all rows, or columns, of the table are to be alike.
-    sums : ``In(stream.Signature(result_layout(addition_bits(config))))``
-        In a run that adds, what is scaled by ``pool_scale`` and so on; ``i`` sends nothing then.
-        Only with ``config.residual``.
-    o : ``Out(stream.Signature(value_layout(config)))``
-        Results in the order of ``i``, ``last`` on the final one of a pooled row.
     """
 
-    i: stream.Interface
-    run: data.View
-    channels: Signal
-    start: Signal
     scale: data.View
-    sums: stream.Interface
-    o: stream.Interface
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(value_layout(config))),
-                "run": In(record_layout(RUN)),
-                "channels": In(16),
-                "start": In(1),
-                "scale": In(pool_scale_write_layout()),
-                **sums_port(config),
-                "o": Out(stream.Signature(value_layout(config))),
-            }
-        )
+        super().__init__(config, {"scale": In(pool_scale_write_layout())})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

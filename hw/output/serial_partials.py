@@ -13,7 +13,7 @@ from thresher.golden.config import Config
 from thresher.golden.descriptors import RUN, Pool
 from thresher.hw.layouts import pool_factor_layout, record_layout
 from thresher.hw.output.pool_steps import step_bits
-from thresher.hw.output.pool_sums import SUM_BITS, sum_bits, sums_port
+from thresher.hw.output.pooler_ports import SUM_BITS, sum_bits, sums_port
 
 __all__ = ["SerialPartials"]
 

@@ -5,22 +5,22 @@ Defined as :class:`thresher.hw.output.pooler.Pooler` is, by :mod:`thresher.golde
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, ResetInserter, Signal, Value
+from amaranth.hdl import Elaboratable, Module, ResetInserter, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import RUN, Pool
-from thresher.hw.layouts import pool_factor_layout, record_layout, value_layout
+from thresher.golden.descriptors import Pool
+from thresher.hw.layouts import pool_factor_layout, value_layout
 from thresher.hw.output.pool_sequence import PoolSequence
 from thresher.hw.output.pool_steps import PoolSteps, pool_setting_layout
-from thresher.hw.output.pool_sums import sum_bits, sums_port
+from thresher.hw.output.pooler_ports import PoolerPorts, sum_bits
 from thresher.hw.output.serial_partials import SerialPartials
 
 __all__ = ["SerialPooler"]
 
 
-class SerialPooler(wiring.Component):
+class SerialPooler(PoolerPorts):
     """What a :class:`~thresher.hw.output.pooler.Pooler` is, in less logic.
 
     All that changes lies in a memory, and all that is constant in another one; a step adds one of
@@ -59,38 +59,27 @@ class SerialPooler(wiring.Component):
 
     Members
     -------
+    Those of :class:`~thresher.hw.output.pooler_ports.PoolerPorts`; ``last`` of ``i`` is that of a
+    row of the map. Further:
+
     setting : ``In(pool_setting_layout(config))``
         What :class:`PoolSettings` sends.
-    i, run, channels, start, sums, o
-        As of the Pooler; ``last`` of ``i`` is that of a row of the map.
     pooled, result : ``Out``, ``In`` of a stream
         To and from the :class:`~.column_scaler.ColumnScaler`, which has the scales.
     """
 
-    i: stream.Interface
-    run: data.View
-    channels: Signal
-    start: Signal
     setting: data.View
-    sums: stream.Interface
-    o: stream.Interface
     pooled: stream.Interface
     result: stream.Interface
 
     def __init__(self, config: Config) -> None:
-        self.config = config
         super().__init__(
+            config,
+            {"setting": In(pool_setting_layout(config))},
             {
-                "i": In(stream.Signature(value_layout(config))),
-                "run": In(record_layout(RUN)),
-                "channels": In(16),
-                "start": In(1),
-                "setting": In(pool_setting_layout(config)),
-                **sums_port(config),
-                "o": Out(stream.Signature(value_layout(config))),
                 "pooled": Out(stream.Signature(pool_factor_layout(config, sum_bits(config)))),
                 "result": In(stream.Signature(value_layout(config))),
-            }
+            },
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -127,7 +116,7 @@ class SerialPooler(wiring.Component):
                 self.i.ready.eq(self.o.ready & ~self.start),
             ]
 
-        sequence = PoolSequence(m, self, steps, partials)
+        sequence = PoolSequence(m, self, self.setting, steps, partials)
         with m.Switch(sequence.step):
             sequence.prepare()
             sequence.begin_rows()

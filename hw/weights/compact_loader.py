@@ -5,48 +5,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib import enum
+from amaranth.lib.wiring import connect
 
-from thresher.golden.config import Config
-from thresher.golden.descriptors import LOAD, LOAD_LANE, ErrorCode
-from thresher.hw.layouts import (
-    constant_layout,
-    lookup_write_layout,
-    pointer_write_layout,
-    record_layout,
-    tap_write_layout,
-)
+from thresher.golden.descriptors import ErrorCode
 from thresher.hw.weights.chunk_reader import CHUNK, ChunkReader
 from thresher.hw.weights.code_tables import CodeTables
 from thresher.hw.weights.compact_decoder import CompactDecoder
 from thresher.hw.weights.compact_writer import CompactWriter
+from thresher.hw.weights.loader_ports import LoaderPorts
 
-__all__ = ["CompactLoader", "LoaderSignature"]
-
-
-class LoaderSignature(wiring.Signature):
-    """Ports of a weight loader: :class:`~thresher.hw.weights.weight_loader.WeightLoader`."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(
-            {
-                "load": In(record_layout(LOAD)),
-                "lane": In(record_layout(LOAD_LANE)),
-                "start": In(1),
-                "reset_taps": In(1),
-                "busy": Out(1),
-                "words": In(stream.Signature(config.port_bits)),
-                "words_wanted": Out(1),
-                "exhausted": In(1),
-                "tap": Out(tap_write_layout(config)),
-                "pointer": Out(pointer_write_layout(config)),
-                "constant": Out(constant_layout(config)),
-                **({"lookup": Out(lookup_write_layout(config))} if config.lookup else {}),
-                "error": Out(4),
-                "position": Out(32),
-            }
-        )
+__all__ = ["CompactLoader"]
 
 
 class _State(enum.Enum):
@@ -75,7 +44,7 @@ class Field(Protocol):
     def __call__(self, bits: int, *, begin: Value | int = 1) -> Value: ...
 
 
-class CompactLoader(wiring.Component):
+class CompactLoader(LoaderPorts):
     """Decode the weight stream of a column, 16 bits at most a cycle, a code in three.
 
     What a :class:`~thresher.hw.weights.weight_loader.WeightLoader` does, in less logic: one search
@@ -102,27 +71,8 @@ class CompactLoader(wiring.Component):
 
     Members
     -------
-    Those of :class:`~thresher.hw.weights.weight_loader.WeightLoader`.
+    Those of :class:`~thresher.hw.weights.loader_ports.LoaderPorts`.
     """
-
-    load: data.View
-    lane: data.View
-    start: Signal
-    reset_taps: Signal
-    busy: Signal
-    words: stream.Interface
-    words_wanted: Signal
-    exhausted: Signal
-    tap: data.View
-    pointer: data.View
-    constant: data.View
-    lookup: data.View
-    error: Signal
-    position: Signal
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        super().__init__(LoaderSignature(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import enum
 from amaranth.lib.wiring import connect, flipped
 
 from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
 from thresher.hw.weights.bit_reader import BitReader
-from thresher.hw.weights.compact_loader import CompactLoader, LoaderSignature
+from thresher.hw.weights.compact_loader import CompactLoader
+from thresher.hw.weights.loader_ports import LoaderPorts
 from thresher.hw.weights.pair_decoder import PairDecoder
 from thresher.hw.weights.table_loader import RUN_LENGTHS_AT, TableLoader
 from thresher.hw.weights.tap_writer import TapWriter
@@ -51,7 +52,7 @@ def _first_field(config: Config) -> _State:
 Field = Callable[[int], AbstractContextManager[Value]]
 
 
-class WeightLoader(wiring.Component):
+class WeightLoader(LoaderPorts):
     """Decode the weight stream of a column into its processing elements' stores.
 
     Timing contract
@@ -77,46 +78,8 @@ class WeightLoader(wiring.Component):
 
     Members
     -------
-    load : ``In(record_layout(LOAD))``, lane : ``In(record_layout(LOAD_LANE))``
-        The load's record and this column's; stable while ``busy``.
-    start : ``In(1)``
-        Begin a load. Ignored while ``busy``.
-    reset_taps : ``In(1)``
-        Start of the machine: the tap addresses of all elements begin at 0.
-    busy : ``Out(1)``
-        A load is under way.
-    words : ``In(stream.Signature(port_bits))``
-        Words of the column's stream from its first one on. While not ``busy`` they are discarded.
-    words_wanted : ``Out(1)``
-        More words may be needed.
-    exhausted : ``In(1)``
-        No word comes after the one that ``words`` offers, if it does.
-    tap, pointer, constant, lookup : ``Out``
-        Writes; ``lookup`` only with ``config.lookup``. See :mod:`thresher.hw.layouts`.
-    error : ``Out(4)``
-        ``ErrorCode`` of the load that ended early; held until ``start`` or ``reset_taps``.
-    position : ``Out(32)``
-        With an error: the bit of the stream at which the faulty field, symbol or pair begins.
+    Those of :class:`~thresher.hw.weights.loader_ports.LoaderPorts`.
     """
-
-    load: data.View
-    lane: data.View
-    start: Signal
-    reset_taps: Signal
-    busy: Signal
-    words: stream.Interface
-    words_wanted: Signal
-    exhausted: Signal
-    tap: data.View
-    pointer: data.View
-    constant: data.View
-    lookup: data.View
-    error: Signal
-    position: Signal
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        super().__init__(LoaderSignature(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
