@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from thresher.scripts.options import (
-    JsonFile,
-    Lanes,
-    check_json,
-    print_table,
-    progress_bar,
-    write_json,
-)
-
-if TYPE_CHECKING:
-    from thresher.sim.bench import Row
+from thresher.scripts.bench_tables import print_losses, print_others, print_rows
+from thresher.scripts.options import JsonFile, Lanes, check_json, progress_bar, write_json
 
 __all__ = ["bench"]
 
@@ -30,13 +21,16 @@ def bench(
     modes: str | None = None,
     seed: int = 1,
     densities: str | None = None,
+    others: Annotated[bool, Parameter(negative="")] = False,
     data: Path | None = None,
     json: JsonFile = None,
 ) -> int:
     """Run layers and networks of published cycle counts in RTL, in all modes of skipping.
 
-    The column ``model`` is what `thresher estimate` says, with its error: of the mode both, or of
-    the last one. It needs the extra ``model``.
+    The column ``model`` is by how much the cycles that `thresher estimate` says are wrong: of the
+    mode both, or of the last one. It needs the extra ``model``. The column ``closest`` is the one
+    of the others that needs least, at equal multipliers: its cycles times its multipliers over
+    ours in our best mode; below 1 we lose.
 
     Parameters
     ----------
@@ -54,6 +48,9 @@ def bench(
         Of the random patterns.
     densities
         Densities of weights/activations in percent for the peers' shapes, as 50/50,10/35.
+    others
+        Show all others, too, with their cycles and multipliers; those of MLPerf Tiny, whose
+        multipliers are the DSP blocks of a whole design, are always shown.
     data
         The folder of models, inputs and published figures; by default the environment's
         THRESHER_DATA, or else ./data or ../shared/data. Without it the groups that need it are
@@ -85,45 +82,27 @@ def bench(
             rows.append(measure(case, [Skip(mode) for mode in chosen]))
     write_json(
         json,
-        {"lanes": lanes, "seed": seed, "modes": chosen, "rows": [row.as_dict() for row in rows]},
+        {
+            "lanes": lanes,
+            "seed": seed,
+            "modes": chosen,
+            "rows": [row.as_dict() for row in rows],
+            "losses": {f"{row.group} {row.name}": row.losses for row in rows if row.losses},
+        },
     )
     if str(json) == "-":
         return 0
     for group in wanted:
-        table = [
-            (
-                row.name,
-                *(f"{row.cycles[mode]:,}" for mode in chosen),
-                _model(row, chosen),
-                f"{row.bound:,}",
-                f"{row.bound / min(row.cycles.values()):.2f}",
-                ", ".join(f"{name} {ratio:.2f}x" for name, ratio in row.ratios.items()) or "-",
-            )
-            for row in rows
-            if row.group == group
-        ]
-        if table:
-            header = [
-                "workload",
-                *chosen,
-                "model",
-                "bound",
-                "bound/ours",
-                "others, at equal multipliers",
-            ]
-            print_table(f"\n{group}, {lanes} x {lanes} multipliers, cycles", header, table)
+        mine = [row for row in rows if row.group == group]
+        if mine:
+            print_rows(f"{group}, {lanes} x {lanes} multipliers, cycles", mine, chosen)
+        if mine and (others or group == "mlperf"):
+            print_others(mine)
+    print_losses(rows)
     print(
         f"\n{len(rows)} workloads in {len(chosen)} modes; every value and counter equals golden's"
     )
     return 0
-
-
-def _model(row: Row, modes: list[str]) -> str:
-    """Return the model's cycles of the mode ``both``, or the last one, and its error."""
-    mode = "both" if "both" in modes else modes[-1]
-    if mode not in row.model:
-        return "-"
-    return f"{row.model[mode]:,} {row.model_errors[mode]:+.1f} %"
 
 
 def _densities(text: str) -> list[tuple[float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -202,17 +203,39 @@ def plural(count: int, thing: str) -> str:
 
 
 def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    left: int = 1,
+    fit: bool = False,
 ) -> None:
-    """Print a table; columns after the first ``left`` ones are numbers, to the right."""
-    texts = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[k]) for line in [list(header), *texts]) for k in range(len(header))]
+    """Print a table; columns after the first ``left`` ones are numbers, to the right.
+
+    With ``fit`` columns that are too many for the terminal follow below, behind the first
+    ``left`` ones again.
+    """
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    room = shutil.get_terminal_size((120, 24)).columns if fit else 1 << 16
+    first = list(range(left))
+    shown: list[int] = []
     print(title)
-    for line in [list(header), *texts]:
-        cells = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
+    for place in range(left, len(header)):
+        if shown and sum(widths[k] + 2 for k in [*first, *shown, place]) > room:
+            _print_columns(lines, widths, shown, left)
+            print()
+            shown = []
+        shown.append(place)
+    _print_columns(lines, widths, shown, left)
+
+
+def _print_columns(
+    lines: Sequence[Sequence[str]], widths: Sequence[int], shown: Sequence[int], left: int
+) -> None:
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line[:left], widths, strict=False)]
+        cells += [line[k].rjust(widths[k]) for k in shown]
         print("  " + "  ".join(cells).rstrip())
 
 

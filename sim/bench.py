@@ -46,6 +46,11 @@ class Published(NamedTuple):
     cycles: float
     multipliers: int
 
+    @property
+    def product(self) -> float:
+        """Cycles times multipliers."""
+        return self.cycles * self.multipliers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -116,10 +121,23 @@ class Row:
     sim_cycles_per_second: int
 
     @property
+    def best(self) -> int:
+        """Cycles of the best mode."""
+        return min(self.cycles.values())
+
+    @property
     def ratios(self) -> dict[str, float]:
         """Cycles times multipliers of others, over ours in the best mode."""
-        ours = min(self.cycles.values()) * self.multipliers
-        return {name: cycles * count / ours for name, (cycles, count) in self.published.items()}
+        ours = self.best * self.multipliers
+        return {name: other.product / ours for name, other in self.published.items()}
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Those ratios that are below 1, and that of the mode none to both, if it is."""
+        ratios = self.ratios
+        if {"none", "both"} <= self.cycles.keys():
+            ratios["mode none"] = self.cycles["none"] / self.cycles["both"]
+        return {name: ratio for name, ratio in ratios.items() if ratio < 1}
 
     @property
     def model_errors(self) -> dict[str, float]:
@@ -131,7 +149,18 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything that JSON holds."""
-        return {**asdict(self), "ratios": self.ratios, "model_errors": self.model_errors}
+        published = {
+            name: {**other._asdict(), "product": other.product}
+            for name, other in self.published.items()
+        }
+        return {
+            **asdict(self),
+            "published": published,
+            "product": self.best * self.multipliers,
+            "ratios": self.ratios,
+            "losses": self.losses,
+            "model_errors": self.model_errors,
+        }
 
 
 def _layer(

@@ -9,8 +9,9 @@ import pytest
 
 from thresher.golden.config import Config, Skip
 from thresher.golden.network import WeightedLayer
+from thresher.scripts.bench_tables import print_losses, print_others, print_rows
 from thresher.scripts.main import main
-from thresher.sim.bench import GROUPS, Case, Published, cases, measure
+from thresher.sim.bench import GROUPS, Case, Published, Row, cases, measure
 from thresher.sim.workloads import EIE_LAYERS, GEMM_256, PEER_SHAPES, LayerShape, layer_workload
 
 
@@ -57,6 +58,52 @@ def test_every_case_is_of_a_group_and_its_others_are_per_multiplier() -> None:
     gemm = next(case for case in found if case.name == "gemm64 100/100")
     assert gemm.published == {"mesh": Published(1073, 256)}
     assert not next(case for case in found if case.name == "pw_64 100/100").published
+
+
+def row_of(**cycles: int) -> Row:
+    return Row(
+        group="peers",
+        name="gemm64 100/100",
+        multipliers=64,
+        cycles=cycles,
+        model={"both": cycles["both"] * 99 // 100},
+        bound=4096,
+        efficiency=0.96,
+        stalls={},
+        published={"quick": Published(1000, 256), "slow": Published(9000, 64)},
+        sim_cycles_per_second=1,
+    )
+
+
+def test_losing_cases_are_those_of_a_ratio_below_one() -> None:
+    row = row_of(none=4200, both=4300)
+    assert row.losses == {"quick": 1000 * 4 / 4200, "mode none": 4200 / 4300}
+    assert row_of(none=4200, both=4000).losses == {}
+    assert row.as_dict()["published"]["quick"] == {
+        "cycles": 1000,
+        "multipliers": 256,
+        "product": 256_000,
+    }
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_tables_fit_the_terminal_and_mark_what_is_lost(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    modes = ["none", "gate", "weights", "activations", "both"]
+    row = row_of(**dict.fromkeys(modes, 46_000))
+    print_rows("peers", [row], modes)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= columns
+    assert shown.count("workload") == (2 if columns == 80 else 1)
+    assert "quick 0.09 <" in shown
+    print_others([row])
+    assert ["gemm64", "100/100", "slow", "9,000", "64", "576,000", "0.20", "<"] in [
+        line.split() for line in capsys.readouterr().out.splitlines()
+    ]
+    print_losses([row])
+    assert "0.087" in capsys.readouterr().out
 
 
 @pytest.mark.cocotb
