@@ -190,7 +190,7 @@ def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_network(rng, layers=3)
     inputs = random_inputs(rng, network, 9)
     whole = infer(network, inputs)
-    monkeypatch.setattr("thresher.golden.inference._BATCH_VALUES", 1)
+    monkeypatch.setattr("thresher.golden.inference.reference._BATCH_VALUES", 1)
     one_by_one = infer(network, inputs)
     assert one_by_one.counts == whole.counts
     for name, values in whole.outputs.items():

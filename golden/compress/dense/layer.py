@@ -1,14 +1,10 @@
-"""Dense networks: graphs of layers with float weights, and what they compute.
-
-They are what a trained network is before it is compressed: ``golden.compress.dense_file`` reads
-them from ``.npz`` files, and readers of other tools' float models make them.
-"""
+"""Layers of dense networks, and what each computes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -20,14 +16,17 @@ from thresher.golden.pooling import counted_places, divisors
 
 __all__ = [
     "KINDS",
+    "OF_TWO",
     "RELU",
     "RELU6",
     "UNBOUNDED",
+    "WEIGHTED",
     "Bounds",
     "DenseError",
     "DenseLayer",
-    "DenseNetwork",
-    "folded",
+    "FloatArray",
+    "Pair",
+    "Shape",
 ]
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -36,11 +35,9 @@ Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
 Shape = tuple[int, int, int]
 Kind = str
-
 UNBOUNDED: Bounds = (-math.inf, math.inf)
 RELU: Bounds = (0.0, math.inf)
 RELU6: Bounds = (0.0, 6.0)
-
 WEIGHTED = {"convolution": 4, "linear": 2}  # kinds with weights, and the axes of these
 POOLS = {"max_pool", "average_pool"}
 OF_TWO = {"add", "multiply"}
@@ -53,7 +50,6 @@ KINDS = (
     "channel_shuffle",
     "unary",
 )
-
 _BATCH_VALUES = 1 << 24  # values of the largest matrix of a convolution
 
 
@@ -306,218 +302,3 @@ class DenseLayer:
             columns = np.stack(views, axis=2).reshape(len(views[0]), self.groups, -1, places)
             parts.append((matrix @ columns).reshape(-1, len(weight), height, width))
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DenseNetwork:
-    """A graph of layers with float weights; the last layer is the output.
-
-    Parameters
-    ----------
-    name
-        Name of the network.
-    input_shape
-        (C, H, W).
-    layers
-        Each after those that it reads.
-    input_range
-        Least and greatest integer input; None to choose it when the network is quantised.
-    input_scale
-        Real value of the integer input 1, likewise.
-
-    Raises
-    ------
-    DenseError
-        If a layer does not take its inputs' shapes, or a name is wrong.
-    """
-
-    name: str
-    input_shape: Shape
-    layers: tuple[DenseLayer, ...]
-    input_range: Pair | None = None
-    input_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        layers, before = [], "input"
-        for layer in self.layers:
-            layers.append(layer if layer.inputs else replace(layer, inputs=(before,)))
-            before = layer.name
-        if not layers:
-            raise DenseError("a network must have at least one layer, not 0")
-        object.__setattr__(self, "layers", tuple(layers))
-        if (self.input_range is None) != (self.input_scale is None):
-            raise DenseError("input_range and input_scale must be given together")
-        self.shapes()
-
-    @property
-    def output(self) -> str:
-        """Name of the last layer."""
-        return self.layers[-1].name
-
-    def shapes(self) -> dict[str, Shape]:
-        """Return the shape of the input and of each layer's output."""
-        shapes = {"input": self.input_shape}
-        for layer in self.layers:
-            if layer.name in shapes:
-                raise DenseError(
-                    "a layer is named 'input'"
-                    if layer.name == "input"
-                    else f"two layers have the same name {layer.name!r}"
-                )
-            for source in layer.inputs:
-                if source not in shapes:
-                    raise layer.error(f"its input {source!r} is no layer before it")
-            shapes[layer.name] = layer.output_shape(*(shapes[name] for name in layer.inputs))
-        return shapes
-
-    def readers(self) -> dict[str, list[str]]:
-        """Return the names of the layers that read each value, once for each time."""
-        found: dict[str, list[str]] = {"input": []}
-        for layer in self.layers:
-            found[layer.name] = []
-            for source in layer.inputs:
-                found[source].append(layer.name)
-        return found
-
-    def with_weights(self, weights: Mapping[str, FloatArray]) -> DenseNetwork:
-        """Return the network with other weights for the layers named in ``weights``."""
-        layers = (
-            replace(layer, weight=weights[layer.name]) if layer.name in weights else layer
-            for layer in self.layers
-        )
-        return replace(self, layers=tuple(layers))
-
-    def scaled(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the real values of integer inputs.
-
-        Raises
-        ------
-        DenseError
-            If they are not integers in the network's range, the shape is not the network's, or
-            there is no input.
-        """
-        x = np.asarray(inputs)
-        if self.input_range is None or self.input_scale is None:
-            raise DenseError(f"network {self.name!r} has no integer inputs: quantise it")
-        if not np.issubdtype(x.dtype, np.integer):
-            raise DenseError(f"inputs must be integers, not {x.dtype}")
-        self.check_shape(x)
-        low, high = self.input_range
-        if x.min() < low or x.max() > high:
-            raise DenseError(f"inputs must be in {low}..{high}, not {x.min()}..{x.max()}")
-        return x * self.input_scale
-
-    def run(self, inputs: npt.ArrayLike) -> dict[str, FloatArray]:
-        """Return every layer's output (n, C, H, W), in 64-bit floats.
-
-        Parameters
-        ----------
-        inputs
-            Integers (n, C, H, W), as the compressed network takes them.
-
-        Raises
-        ------
-        DenseError
-            As :meth:`scaled`.
-        """
-        return dict(self.values(self.scaled(inputs)))
-
-    def forward(
-        self, inputs: npt.ArrayLike, keep: Collection[str] | None = None
-    ) -> dict[str, FloatArray]:
-        """Return outputs (n, C, H, W) for real inputs, in 32-bit floats.
-
-        Parameters
-        ----------
-        inputs
-            Real inputs (n, C, H, W).
-        keep
-            Names of the layers whose outputs are returned; the last layer alone if None.
-        """
-        kept = {self.output} if keep is None else set(keep)
-        x = np.asarray(inputs, dtype=np.float32)
-        return {name: value for name, value in self.values(x) if name in kept}
-
-    def values(self, inputs: FloatArray) -> Iterator[tuple[str, FloatArray]]:
-        """Yield each layer's name and output for real inputs; of the inputs' type.
-
-        Only outputs that are still to be read are held.
-
-        Raises
-        ------
-        DenseError
-            If the shape is not the network's, or there is no input.
-        """
-        self.check_shape(inputs)
-        waiting = {name: len(readers) for name, readers in self.readers().items()}
-        held = {"input": inputs}
-        for layer in self.layers:
-            held[layer.name] = layer.run(*(held[source] for source in layer.inputs))
-            yield layer.name, held[layer.name]
-            for source in layer.inputs:
-                waiting[source] -= 1
-                if not waiting[source]:
-                    del held[source]
-
-    def check_shape(self, x: npt.NDArray[Any]) -> None:
-        """Raise a :class:`DenseError` if inputs (n, C, H, W) do not fit or there are none."""
-        if x.ndim != 4 or x.shape[1:] != tuple(self.input_shape) or not len(x):
-            shape = ", ".join(map(str, self.input_shape))
-            raise DenseError(f"inputs must have shape (n, {shape}), n at least 1, not {x.shape}")
-
-
-def folded(network: DenseNetwork) -> DenseNetwork:
-    """Return the network with what follows a layer taken into it, where nothing else reads it.
-
-    A batch normalisation is a depthwise 1x1 convolution, ``weight`` (C, 1, 1, 1): it goes into the
-    weights and biases of a convolution or linear layer without bounds before it. A unary ``relu``,
-    ``relu6`` or ``clip`` becomes the bounds of a convolution, a linear layer, an addition or a
-    product. The names that remain are those of the last layers taken in, so that each value has the
-    name that it had.
-
-    Parameters
-    ----------
-    network
-        Any dense network.
-
-    Returns
-    -------
-    network
-        One that computes the same.
-    """
-    readers = network.readers()
-    layers: dict[str, DenseLayer] = {}
-    for layer in network.layers:
-        before = layers.get(layer.inputs[0]) if len(layer.inputs) == 1 else None
-        joined = None
-        if before is not None and len(readers[before.name]) == 1:
-            joined = _joined(before, layer)
-        if joined is not None and before is not None:
-            del layers[before.name]
-        layers[layer.name] = joined or layer
-    return replace(network, layers=tuple(layers.values()))
-
-
-def _joined(before: DenseLayer, layer: DenseLayer) -> DenseLayer | None:
-    """Return one layer for two, or None."""
-    if layer.kind == "unary" and before.kind in {*WEIGHTED, *OF_TWO}:
-        bounds = {"relu": RELU, "relu6": RELU6, "clip": layer.parameters or UNBOUNDED}
-        low, high = bounds.get(layer.function, (0.0, 0.0))
-        low, high = max(low, before.clip[0]), min(high, before.clip[1])
-        return replace(before, name=layer.name, clip=(low, high)) if low < high else None
-    is_scale = (
-        layer.weight is not None
-        and layer.weight.shape == (layer.groups, 1, 1, 1)
-        and layer.stride == (1, 1)
-        and not any(layer.padding)
-    )
-    if not is_scale or before.weight is None or before.clip != UNBOUNDED:
-        return None
-    assert layer.weight is not None
-    scale = layer.weight.ravel()
-    bias = np.zeros(len(scale)) if before.bias is None else before.bias
-    shift = 0.0 if layer.bias is None else layer.bias
-    weight = before.weight * scale.reshape(-1, *[1] * (before.weight.ndim - 1))
-    return replace(
-        before, name=layer.name, weight=weight, bias=bias * scale + shift, clip=layer.clip
-    )
