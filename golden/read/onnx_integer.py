@@ -14,10 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thresher.golden.network import CompressedNetwork
-from thresher.golden.read.onnx_graph import Graph, Node
-from thresher.golden.read.onnx_layers import Layers
-from thresher.golden.read.onnx_operations import (
-    Operations,
+from thresher.golden.read.onnx_arguments import (
     array_of,
     check_known,
     is_constant,
@@ -25,6 +22,9 @@ from thresher.golden.read.onnx_operations import (
     optional,
     tensor_of,
 )
+from thresher.golden.read.onnx_graph import Graph, Node
+from thresher.golden.read.onnx_layers import Layers
+from thresher.golden.read.onnx_operations import Operations
 from thresher.golden.read.onnx_values import (
     Array,
     Pending,
