@@ -26,6 +26,7 @@ from thresher.golden.network import (
     Range,
 )
 from thresher.golden.read import Calibration
+from thresher.golden.read.map_layers import needed_for
 from thresher.golden.read.onnx_graph import Graph
 from thresher.golden.read.onnx_maps import Maps
 from thresher.golden.read.onnx_operations import Operations
@@ -349,10 +350,7 @@ class FloatReader(Operations):
             output["layout"] = layout
         if layer == "input":
             raise Refusal("the output is the input, nothing is computed", "export another model")
-        needed = {layer}
-        for item in reversed(self.layers.layers):
-            if item.name in needed:
-                needed.update(item.inputs)
+        needed = needed_for(layer, self.layers.layers)
         shape = self.layers.input_shape
         if "input" not in needed or shape is None:
             raise Refusal("the output does not depend on the input", "export the model again")

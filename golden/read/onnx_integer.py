@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from thresher.golden.network import CompressedNetwork
+from thresher.golden.read.map_layers import needed_for
 from thresher.golden.read.onnx_arguments import (
     array_of,
     check_known,
@@ -137,10 +138,7 @@ class IntegerReader(Operations):
         if layer == "input":
             raise Refusal("the output is the input, nothing is computed", "export another model")
         made = self.layers
-        needed = {layer}
-        for item in reversed(made.layers):
-            if item.name in needed:
-                needed.update(item.inputs)
+        needed = needed_for(layer, made.layers)
         if "input" not in needed or made.input_shape is None or made.input is None:
             raise Refusal("the output does not depend on the input", "export the model again")
         arrangement = made.layout()

@@ -11,24 +11,22 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.network import ChannelShuffle, Concat, Flatten, Layer, Range, Shape
-from thresher.golden.read.gathering import gather
+from thresher.golden.network import Concat, Layer, Shape
+from thresher.golden.read.gathering import NOWHERE
+from thresher.golden.read.map_layers import MapLayers, channels_of
 from thresher.golden.read.onnx_values import (
-    PADDED,
-    Channels,
     Int64Array,
     Real,
     Refusal,
     Stored,
     Tensor,
-    channels_of,
     without_padding,
 )
 
 __all__ = ["Maps", "rescaled"]
 
 
-class Maps:
+class Maps(MapLayers):
     """Layers made so far, and their shapes.
 
     The input's map is arranged by the first node that computes with it.
@@ -40,13 +38,11 @@ class Maps:
     """
 
     def __init__(self, source_shape: tuple[int, ...]) -> None:
+        super().__init__("/")
         self.source_shape = source_shape
         self.input_shape: Shape | None = None
-        self.shapes: dict[str, Shape] = {}
         self.zero_points: dict[str, int] = {}
         self._arrangement: Int64Array | None = None  # place in the map of each input element
-        self._selections: dict[tuple[str, tuple[int, ...]], str] = {}
-        self._gathers: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def add(self, layer: Layer, zero_point: int) -> str:
         """Add a layer that moves values or takes their maximum; return its name.
@@ -57,6 +53,9 @@ class Maps:
             If it does not take its inputs.
         """
         raise NotImplementedError
+
+    def add_moving(self, layer: Layer) -> str:
+        return self.add(layer, self.zero_point(layer.inputs[0]))
 
     def linear(self, value: Tensor, what: str = "input") -> Real:
         """Return a value as a scale times what a layer stores.
@@ -71,10 +70,6 @@ class Maps:
     def zero_point(self, layer: str) -> int:
         """Return the zero point of what a layer stores, or the input."""
         return self.zero_points.get(layer, 0)
-
-    def stored_range(self, layer: str) -> Range:
-        """Return the least and greatest value of a layer."""
-        raise NotImplementedError
 
     def of_one(self, one: Real, other: Real) -> tuple[Real, Real] | None:
         """Return two tensors as functions of one layer's values, if they are that.
@@ -117,24 +112,8 @@ class Maps:
             return places
         self.arrange(self._default_map(places))
         assert self._arrangement is not None
-        known = places != PADDED
-        return np.where(known, self._arrangement[np.where(known, places, 0)], PADDED)
-
-    def _gathered(self, places: Int64Array, layer: str) -> str | None:
-        """Return a layer of a map (channels, height, width) of places, if a convolution is it."""
-        key = layer, places.shape, places.tobytes()
-        if key not in self._gathers:
-            made = gather(
-                places,
-                layer,
-                self.shapes[layer],
-                self.stored_range(layer),
-                self.unique(f"{layer}/part"),
-            )
-            if made is None:
-                return None
-            self._gathers[key] = self.add(made, self.zero_point(layer))
-        return self._gathers[key]
+        known = places != NOWHERE
+        return np.where(known, self._arrangement[np.where(known, places, 0)], NOWHERE)
 
     def as_map(
         self, value: Tensor, layer: str, *, gathers: bool = True
@@ -162,7 +141,7 @@ class Maps:
         places = source[0] if source.ndim == 4 else source[0][:, None, :]
         inner = without_padding(places)
         if inner is None:
-            gathered = self._gathered(self._placed(places, layer), layer) if gathers else None
+            gathered = self.gathered(layer, self._placed(places, layer)) if gathers else None
             if gathered is None:
                 raise Refusal("its input has zeros in its midst", "pad height and width alone")
             return gathered, (0, 0, 0, 0)
@@ -171,12 +150,12 @@ class Maps:
             self.arrange(inside)
             assert self._arrangement is not None
             inside = self._arrangement[inside]
-        channels = self._channels(inside, layer)
+        channels = channels_of(inside, self.shapes[layer])
         if channels is None and inside.shape[1:] == (1, 1):
             layer = self.flattened(layer)
-            channels = self._channels(inside, layer)
+            channels = channels_of(inside, self.shapes[layer])
         if channels is None and gathers:
-            gathered = self._gathered(inside, layer)
+            gathered = self.gathered(layer, inside)
             if gathered is not None:
                 return gathered, padding
         if channels is None and np.unique(inside).size < inside.size:
@@ -189,53 +168,7 @@ class Maps:
                 f"its input is no map of channels but {self.shapes[layer]} in another arrangement",
                 "keep (channels, height, width) up to here",
             )
-        return self.selected(layer, channels.order), padding
-
-    def _channels(self, inside: Int64Array, layer: str) -> Channels | None:
-        order = channels_of(inside, self.shapes[layer])
-        return None if order is None else Channels(order=order, padding=(0, 0, 0, 0))
-
-    def selected(self, layer: str, order: tuple[int, ...]) -> str:
-        """Return a layer of some channels of another, in an order; one may be there again."""
-        count = self.shapes[layer][0]
-        if order == tuple(range(count)):
-            return layer
-        copies = max(order.count(channel) for channel in set(order))
-        if copies > 1:
-            before = [order[:place].count(channel) for place, channel in enumerate(order)]
-            order = tuple(
-                copy * count + channel for copy, channel in zip(before, order, strict=True)
-            )
-            return self.selected(self._repeated(layer, copies), order)
-        key = layer, order
-        if key not in self._selections:
-            self._selections[key] = self.add(
-                ChannelShuffle(name=self.unique(f"{layer}/channels"), inputs=(layer,), order=order),
-                self.zero_point(layer),
-            )
-        return self._selections[key]
-
-    def _repeated(self, layer: str, copies: int) -> str:
-        """Return a layer with all channels of another several times."""
-        key = layer, (-copies,)
-        if key not in self._selections:
-            self._selections[key] = self.add(
-                Concat(name=self.unique(f"{layer}/repeated"), inputs=(layer,) * copies),
-                self.zero_point(layer),
-            )
-        return self._selections[key]
-
-    def flattened(self, layer: str) -> str:
-        """Return a layer with a map's values as channels."""
-        if self.shapes[layer][1:] == (1, 1):
-            return layer
-        key = layer, ()
-        if key not in self._selections:
-            self._selections[key] = self.add(
-                Flatten(name=self.unique(f"{layer}/flat"), inputs=(layer,)),
-                self.zero_point(layer),
-            )
-        return self._selections[key]
+        return self.selected(layer, channels), padding
 
     def _default_map(self, places: Int64Array) -> Int64Array:
         """Arrange the input as its shape suggests."""
@@ -290,14 +223,6 @@ class Maps:
                 return "NHWC"
         return None
 
-    def unique(self, name: str) -> str:
-        """Return a name that no layer has."""
-        taken = {"input", *self.shapes}
-        found, number = name, 2
-        while found in taken:
-            found, number = f"{name}_{number}", number + 1
-        return found
-
     def joined(self, parts: Sequence[Stored], axis: int, name: str) -> Stored:
         """Return tensors one after another along an axis."""
         tensors = []
@@ -317,7 +242,7 @@ class Maps:
         starts = dict(zip(layers, np.cumsum([0, *sizes[:-1]]), strict=True))
         places = np.concatenate(
             [
-                np.where(places == PADDED, PADDED, places + starts[layer])
+                np.where(places == NOWHERE, NOWHERE, places + starts[layer])
                 for layer, places in tensors
             ],
             axis=axis,
@@ -350,12 +275,12 @@ class Maps:
                 continue
             relation = np.empty(size, np.int64)
             relation[places.ravel()] = others.ravel()
-            if (relation == PADDED).any():
+            if (relation == NOWHERE).any():
                 continue
-            channels = self._channels(relation.reshape(shape), second.layer)
+            channels = channels_of(relation.reshape(shape), self.shapes[second.layer])
             if channels is None:
                 continue
-            layers = first.layer, self.selected(second.layer, channels.order)
+            layers = first.layer, self.selected(second.layer, channels)
             if first is other:
                 layers = layers[1], layers[0]
             return *layers, places
@@ -403,7 +328,7 @@ class Maps:
         relation = np.empty(places.size, np.int64)
         relation[places.ravel()] = wide.ravel()
         by_channel = relation.reshape(shape[0], size)
-        if (by_channel != by_channel[:, :1]).any() or (by_channel == PADDED).any():
+        if (by_channel != by_channel[:, :1]).any() or (by_channel == NOWHERE).any():
             raise Refusal("it multiplies by values that differ within a channel", instead)
         operand = self.flattened(factors.layer)
         return map_.layer, self.selected(operand, tuple(by_channel[:, 0].tolist())), places

@@ -12,13 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from thresher.golden.read.gathering import NOWHERE
 from thresher.golden.read.onnx_arguments import array_of, check_known, tensor_of
 from thresher.golden.read.onnx_functions import Functions
 from thresher.golden.read.onnx_graph import Node
 from thresher.golden.read.onnx_nodes import HOST
 from thresher.golden.read.onnx_pools import Pools
 from thresher.golden.read.onnx_values import (
-    PADDED,
     Joined,
     Pending,
     Real,
@@ -116,7 +116,7 @@ class Operations(Functions, Pools):
         sizes = zip(value.places.shape, around, strict=True)
         if (count := math.prod(size + sum(pair) for size, pair in sizes)) > _MOST_VALUES:
             raise Refusal(f"it makes {count:,} values", f"pad to {_MOST_VALUES:,} at most")
-        return replace(value, places=np.pad(value.places, around, constant_values=PADDED))
+        return replace(value, places=np.pad(value.places, around, constant_values=NOWHERE))
 
     def concat(self, node: Node, values: list[Value | None]) -> Value:
         """Concat."""
@@ -172,7 +172,7 @@ class Operations(Functions, Pools):
             return end.layer, None
         if places.ndim == 4 and is_whole(np.moveaxis(places, 3, 1), shape):
             return end.layer, "NHWC"
-        if (places != PADDED).all():
+        if (places != NOWHERE).all():
             try:
                 layer, _ = self.layers.as_map(end, end.layer)
             except Refusal:

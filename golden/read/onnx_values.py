@@ -1,7 +1,7 @@
 """What the tensors of an ONNX graph are while it is read.
 
 A tensor of activations is a view of a layer's map: for each of its elements, its batch of 1
-included, the place in the flattened (channel, row, column) map; ``PADDED`` where it is a zero that
+included, the place in the flattened (channel, row, column) map; ``NOWHERE`` where it is a zero that
 lies outside. Moving elements about changes the places alone.
 """
 
@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.network import Shape
+from thresher.golden.read.gathering import NOWHERE
 
 __all__ = [
-    "PADDED",
-    "Channels",
     "Joined",
     "Mean",
     "Parts",
@@ -37,7 +36,6 @@ __all__ = [
     "Value",
     "Weighted",
     "Weights",
-    "channels_of",
     "check_zero",
     "is_whole",
     "per_channel",
@@ -47,8 +45,6 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
 Function = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-
-PADDED = -1
 
 
 class Refusal(Exception):
@@ -255,22 +251,6 @@ class Joined(Pending):
 Value = Array | Weights | Tensor
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Channels:
-    """A tensor as channels of a map with zeros around it.
-
-    Parameters
-    ----------
-    order
-        Which channels of the map, one after another.
-    padding
-        Zeros (top, left, bottom, right).
-    """
-
-    order: tuple[int, ...]
-    padding: tuple[int, int, int, int]
-
-
 def without_padding(places: Int64Array) -> tuple[Int64Array, tuple[int, int, int, int]] | None:
     """Return the places (channels, height, width) inside of rows and columns of zeros.
 
@@ -279,36 +259,24 @@ def without_padding(places: Int64Array) -> tuple[Int64Array, tuple[int, int, int
     inside, padding
         None if zeros are elsewhere, too. Padding is (top, left, bottom, right).
     """
-    real = places != PADDED
+    real = places != NOWHERE
     rows, columns = np.flatnonzero(real.any((0, 2))), np.flatnonzero(real.any((0, 1)))
     if not rows.size:
         return None
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     left, right = int(columns[0]), int(columns[-1]) + 1
     inside = places[:, top:bottom, left:right]
-    if (inside == PADDED).any():
+    if (inside == NOWHERE).any():
         return None
     return inside, (top, left, places.shape[1] - bottom, places.shape[2] - right)
 
 
 def check_zero(places: Int64Array, at_zero: float) -> None:
     """Refuse a function of a tensor with zeros around it that does not keep zero."""
-    if at_zero != 0 and (places == PADDED).any():
+    if at_zero != 0 and (places == NOWHERE).any():
         raise Refusal(
             f"its input is padded with zeros, which become {at_zero:g}", "pad its result instead"
         )
-
-
-def channels_of(inside: Int64Array, shape: Shape) -> tuple[int, ...] | None:
-    """Return which channels of a map of ``shape`` places (channels, height, width) are, if any."""
-    if inside.shape[1:] != shape[1:]:
-        return None
-    size = shape[1] * shape[2]
-    order = inside[:, 0, 0] // size
-    expected = order[:, None] * size + np.arange(size)
-    if not np.array_equal(inside.reshape(len(inside), size), expected):
-        return None
-    return tuple(int(channel) for channel in order)
 
 
 def is_whole(places: Int64Array, shape: Shape) -> bool:
@@ -324,7 +292,7 @@ def per_channel(values: Array, places: Int64Array, shape: Shape) -> Floats | Non
     except ValueError:
         return None
     by_place = np.full(shape[0] * shape[1] * shape[2], np.nan)
-    inside = places.ravel() != PADDED
+    inside = places.ravel() != NOWHERE
     by_place[places.ravel()[inside]] = wide[inside]
     by_channel = by_place.reshape(shape[0], -1)
     if np.isnan(by_channel).any() or (by_channel != by_channel[:, :1]).any():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from thresher.golden.read.gathering import NOWHERE
 from thresher.golden.read.onnx_arguments import (
     bias_of,
     check_known,
@@ -17,7 +18,6 @@ from thresher.golden.read.onnx_arguments import (
 from thresher.golden.read.onnx_graph import Node
 from thresher.golden.read.onnx_nodes import Nodes
 from thresher.golden.read.onnx_values import (
-    PADDED,
     Array,
     Floats,
     Refusal,
@@ -137,7 +137,7 @@ class WeightedOperations(Nodes):
         size = shape[1] * shape[2]
         if rows == 1:
             wide = np.zeros((outputs, shape[0] * size), weights.dtype)
-            inside = places[0] != PADDED
+            inside = places[0] != NOWHERE
             np.add.at(wide.T, places[0][inside], weights[:, inside].T)  # a value may be there twice
             made = outputs, 1, 1
             out = np.arange(outputs)

@@ -18,15 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.network import (
-    ChannelShuffle,
     CompressedNetwork,
-    Flatten,
     Layer,
     Lookup,
     Range,
     Shape,
 )
-from thresher.golden.read.gathering import gather
+from thresher.golden.read.map_layers import MapLayers, channels_of, needed_for
 from thresher.golden.read.problems import Problems
 from thresher.golden.read.tflite_arithmetic import LIMITS
 from thresher.golden.read.tflite_file import Graph, Node, Tensor
@@ -72,20 +70,19 @@ class View:
     values: Range
 
 
-class Builder:
+class Builder(MapLayers):
     """Turns a graph into layers, node by node, and notes the problems of each."""
 
     def __init__(self, path: Path, graph: Graph, problems: Problems) -> None:
+        super().__init__("_")
         self.path, self.graph, self.problems = path, graph, problems
         self.layers: list[Layer] = []
-        self.shapes: dict[str, Shape] = {}
         self.ranges: dict[str, Range] = {}
         self.views: dict[int, View] = {}
         self.tensors: dict[str, Tensor] = {}
         self.done: set[int] = set()  # nodes that were taken together with one before
         self.softmax = False
         self.broken: set[int] = set()  # tensors whose node has a problem
-        self._gathered: dict[tuple[str, tuple[int, ...], bytes], View] = {}
         self.padded: dict[int, tuple[View, Padding]] = {}  # tensors, as what is padded how far
 
     def network(
@@ -170,14 +167,25 @@ class Builder:
         self.ranges[layer.name] = values
         wanted: tuple[int, ...] = (shape[1], shape[2], shape[0])
         if tensor is not None:
-            self.tensors[layer.name] = tensor
-            if math.prod(tensor.shape) != math.prod(shape):
-                raise NodeError(
-                    f"its output has shape {tensor.shape}, and it makes {wanted}",
-                    "convert it again",
-                )
+            self._name_output(layer.name, tensor)
             wanted = tensor.shape[1:]
         return self._whole(layer.name, shape, wanted, values)
+
+    def _name_output(self, layer: str, tensor: Tensor) -> None:
+        """Note which tensor a layer's output is."""
+        self.tensors[layer] = tensor
+        channels, height, width = self.shapes[layer]
+        if math.prod(tensor.shape) != channels * height * width:
+            raise NodeError(
+                f"its output has shape {tensor.shape}, and it makes {(height, width, channels)}",
+                "convert it again",
+            )
+
+    def add_moving(self, layer: Layer) -> str:
+        return self.add(layer).layer
+
+    def stored_range(self, layer: str) -> Range:
+        return self.ranges[layer]
 
     def map(self, view: View, *, gathers: bool = True) -> View:
         """Return a view of a whole map of rows, columns and channels.
@@ -191,19 +199,15 @@ class Builder:
             If the view cuts the map otherwise.
         """
         channels, height, width = view.shape
-        area = height * width
-        if view.places.size % area == 0 and view.places.ndim:
+        if view.places.size % (height * width) == 0 and view.places.ndim:
             places = view.places.reshape(height, width, -1)
-            order = places[0, 0] // area
-            inside = np.arange(area).reshape(height, width, 1)
-            if view.places.shape[-1] == order.size and np.array_equal(
-                places, order * area + inside
-            ):
-                if np.array_equal(order, np.arange(channels)):
+            order = channels_of(np.moveaxis(places, 2, 0), view.shape)
+            if order is not None and view.places.shape[-1] == len(order):
+                if order == tuple(range(channels)):
                     return replace(view, places=places)
-                if np.unique(order).size == order.size:
+                if len(set(order)) == len(order):
                     return self._shuffled(view, order)
-        made = self.gathered(view, view.places, f"{view.layer}_part") if gathers else None
+        made = self.part(view, view.places) if gathers else None
         if made is not None:
             return made
         raise NodeError(
@@ -212,8 +216,12 @@ class Builder:
             "keep rows, columns and channels as they are; channels alone may change places",
         )
 
-    def gathered(
-        self, view: View, places: Int64Array, name: str, tensor: Tensor | None = None
+    def part(
+        self,
+        view: View,
+        places: Int64Array,
+        name: str | None = None,
+        tensor: Tensor | None = None,
     ) -> View | None:
         """Return a view of a map of some of a layer's values, by a convolution of one tap.
 
@@ -231,16 +239,13 @@ class Builder:
         if not 1 <= places.ndim <= 3:
             return None
         wanted = np.moveaxis(places.reshape((1,) * (3 - places.ndim) + places.shape), 2, 0)
-        key = view.layer, wanted.shape, wanted.tobytes()
-        if key in self._gathered:
-            return self._gathered[key]
-        layer = gather(wanted, view.layer, view.shape, view.values, self.name(name))
+        layer = self.gathered(view.layer, wanted, name)
         if layer is None:
             return None
-        made = self.add(layer, tensor)
-        channels, height, width = made.shape
-        self._gathered[key] = replace(made, places=made.places.reshape(height, width, channels))
-        return self._gathered[key]
+        if tensor is not None:
+            self._name_output(layer, tensor)
+        channels, height, width = self.shapes[layer]
+        return self._again(layer, (height, width, channels))
 
     def contiguous(self, view: View, name: str) -> View:
         """Return a view of a whole layer: a map, or a vector in the view's order."""
@@ -254,10 +259,8 @@ class Builder:
             )
             if np.array_equal(whole.places.ravel(), view.places.ravel()):
                 return view
-        flat = self.add(Flatten(name=self.name(f"{name}_flat"), inputs=(view.layer,)))
-        return self._shuffled(
-            replace(flat, places=view.places, values=view.values), view.places.ravel()
-        )
+        flat = self._again(self.flattened(view.layer, f"{name}_flat"), view.places.shape)
+        return self._shuffled(flat, tuple(view.places.ravel().tolist()))
 
     def lookup(self, view: View, name: str, tensor: Tensor | None, table: Int64Array) -> View:
         """Return the view after a function of one value; it sees the layer as a whole.
@@ -298,15 +301,7 @@ class Builder:
             return view
         self.tensors.pop(view.layer, None)
         table = np.clip(np.arange(low, high + 1), *limits)
-        return self.lookup(view, self.name(f"{name}_clip"), tensor, table)
-
-    def name(self, wanted: str) -> str:
-        """Return a name that no layer has."""
-        taken, name, count = {layer.name for layer in self.layers}, wanted, 1
-        while name in taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        return name
+        return self.lookup(view, self.unique(f"{name}_clip"), tensor, table)
 
     def activation(self, number: int) -> Tensor:
         """Return a tensor of activations after checking its type, quantisation and shape.
@@ -422,32 +417,18 @@ class Builder:
         height, width, channels = (1,) * (3 - len(shape)) + tuple(shape)
         return channels, height, width
 
-    def _shuffled(self, view: View, order: Int64Array) -> View:
-        wanted = tuple(int(channel) for channel in order)
-        if len(set(wanted)) != len(wanted):
+    def _shuffled(self, view: View, order: tuple[int, ...]) -> View:
+        if len(set(order)) != len(order):
             raise NodeError("it repeats channels", "use each channel once")
-        for layer in self.layers:
-            same = isinstance(layer, ChannelShuffle) and layer.inputs == (view.layer,)
-            if same and getattr(layer, "order", ()) == wanted:
-                return self._again(layer.name, view.places.shape)
-        made = self.add(
-            ChannelShuffle(
-                name=self.name(f"{view.layer}_channels"), inputs=(view.layer,), order=wanted
-            )
-        )
-        return replace(made, places=made.places.reshape(view.places.shape))
+        return self._again(self.selected(view.layer, order), view.places.shape)
 
     def _again(self, name: str, wanted: tuple[int, ...]) -> View:
         return self._whole(name, self.shapes[name], wanted, self.ranges[name])
 
     def _finished(self, source: Tensor, end: View) -> CompressedNetwork:
         """Return the network of the layers that the output depends on."""
-        needed, layers = {end.layer}, []
-        for layer in reversed(self.layers):
-            if layer.name in needed:
-                needed |= set(layer.inputs)
-                layers.append(layer)
-        layers.reverse()
+        needed = needed_for(end.layer, self.layers)
+        layers = [layer for layer in self.layers if layer.name in needed]
         if "input" not in needed:
             raise NodeError("its output does not depend on its input", "convert it again")
         if not layers:

@@ -85,7 +85,7 @@ def _concatenation(builder: Builder, node: Node) -> None:
                     " which TFLite takes for uint8 only",
                     "quantise its inputs with one scale",
                 )
-            name = builder.name(f"concat{node.number}_{place}")
+            name = builder.unique(f"concat{node.number}_{place}")
             view = builder.lookup(view, name, None, _table(node, view, source, target))
         if len(source.shape) == 4:
             view = builder.map(view)
@@ -99,7 +99,7 @@ def _concatenation(builder: Builder, node: Node) -> None:
         builder.views[target.number] = views[0]
         return
     layer = Concat(
-        name=builder.name(f"concat{node.number}"), inputs=tuple(view.layer for view in views)
+        name=builder.unique(f"concat{node.number}"), inputs=tuple(view.layer for view in views)
     )
     made = builder.add(layer)
     offsets = np.cumsum([0, *(math.prod(view.shape) for view in views)])[:-1]
@@ -126,7 +126,7 @@ def _pool(builder: Builder, node: Node) -> None:
         return
     if view.values[0] >= 0:  # then a padded zero is never more than what is there
         view, window = with_padding(builder, source, view, window)
-    name = builder.name(f"maxpool{node.number}")
+    name = builder.unique(f"maxpool{node.number}")
     made = builder.add(
         MaxPool(
             name=name,
@@ -158,7 +158,7 @@ def _average(
     scales, shift = divided
     table = tuple(map(tuple, np.reshape(scales, (len(rows), len(columns))).tolist()))
     return AveragePool(
-        name=builder.name(f"avgpool{node.number}"),
+        name=builder.unique(f"avgpool{node.number}"),
         inputs=(view.layer,),
         kernel=window.kernel,
         stride=window.stride,
@@ -179,7 +179,7 @@ def _mean(builder: Builder, node: Node) -> None:
     count = kernel[0] * kernel[1]
     scale, shift = mean_multiplier(float(source.scale) / float(target.scale), count)
     layer = AveragePool(
-        name=builder.name(f"mean{node.number}"),
+        name=builder.unique(f"mean{node.number}"),
         inputs=(view.layer,),
         kernel=kernel,
         stride=(1, 1),
@@ -194,7 +194,7 @@ def _mean(builder: Builder, node: Node) -> None:
 def _reduce_max(builder: Builder, node: Node) -> None:
     source, target = same_scale(builder, node)
     view, kernel = _reduced(builder, node, source)
-    name = builder.name(f"maxpool{node.number}")
+    name = builder.unique(f"maxpool{node.number}")
     layer = MaxPool(name=name, inputs=(view.layer,), kernel=kernel, stride=(1, 1))
     builder.views[target.number] = builder.add(layer, target)
 
@@ -226,7 +226,7 @@ def _function_of_one(builder: Builder, node: Node) -> None:
                 f"its output has scale {target.scale} and zero point {target.zero_point}",
                 f"use 1/256 and {low}, as TFLite wants",
             )
-    name = builder.name(f"{node.op.lower()}{node.number}")
+    name = builder.unique(f"{node.op.lower()}{node.number}")
     view = builder.view(source.number)
     made = builder.lookup(view, name, target, _table(node, view, source, target))
     check_shape(made.places, target)
@@ -260,7 +260,7 @@ def _quantize(builder: Builder, node: Node) -> None:
         )
     source, target = builder.activation(number), builder.activation(node.outputs[0])
     view = builder.view(number)
-    name = builder.name(f"quantize{node.number}")
+    name = builder.unique(f"quantize{node.number}")
     made = builder.lookup(view, name, target, _table(node, view, source, target))
     check_shape(made.places, target)
     builder.views[target.number] = made

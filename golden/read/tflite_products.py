@@ -54,7 +54,7 @@ def read_mul(builder: Builder, node: Node) -> None:
     products = rescaled(one.values * other.values, factor)
     source = replace(views[0], layer=one.layer, values=builder.ranges[one.layer])
     table = np.clip(products, *limits_of(node, target))
-    made = builder.lookup(source, builder.name(f"mul{node.number}"), target, table)
+    made = builder.lookup(source, builder.unique(f"mul{node.number}"), target, table)
     check_shape(made.places, target)
     builder.views[target.number] = made
 
@@ -62,7 +62,7 @@ def read_mul(builder: Builder, node: Node) -> None:
 def _product_of_maps(builder: Builder, node: Node, views: tuple[View, View], factor: float) -> None:
     """Read the product of two maps of one shape, or of a map and one value a channel."""
     target = builder.activation(node.outputs[0])
-    name = builder.name(f"mul{node.number}")
+    name = builder.unique(f"mul{node.number}")
     one, other = views
     if one.places.size < other.places.size:
         one, other = other, one

@@ -70,7 +70,7 @@ def _added(
             raise NodeError("its inputs are maps in different orders", "give both one order")
     (operand_scale, operand_shift), (scale, shift) = _multipliers(first[0], second[0], target)[1:]
     layer = Add(
-        name=builder.name(name),
+        name=builder.unique(name),
         inputs=(one.layer, other.layer),
         operand_scale=operand_scale,
         operand_shift=operand_shift,
@@ -98,7 +98,7 @@ def _multipliers(
 
 def _negated(builder: Builder, node: Node, view: View) -> View:
     low, high = view.values
-    name = builder.name(f"{node.op.lower()}{node.number}_negated")
+    name = builder.unique(f"{node.op.lower()}{node.number}_negated")
     return builder.lookup(view, name, None, -np.arange(low, high + 1))
 
 
@@ -130,7 +130,7 @@ def _read_with_constant(builder: Builder, node: Node, first: int, second: int) -
     limits = limits_of(node, target)
     wanted = np.clip(_multiplied(sums, of_sum), *limits)
     if constants.size == 1:
-        made = builder.lookup(view, builder.name(name), target, wanted[0])
+        made = builder.lookup(view, builder.unique(name), target, wanted[0])
         check_shape(made.places, target)
         builder.views[target.number] = made
         return
@@ -139,7 +139,7 @@ def _read_with_constant(builder: Builder, node: Node, first: int, second: int) -
     biases = -constants if subtracts_constant else constants
     channels = view.shape[0]
     flat = Convolution(
-        name=builder.name(f"{name}_constants"),
+        name=builder.unique(f"{name}_constants"),
         inputs=(view.layer,),
         **codebook(np.zeros((channels, 1, 1, 1), np.int64)),
         bias=biases,
@@ -214,7 +214,7 @@ def read_prelu(builder: Builder, node: Node) -> None:
     slopes = data.ravel() - slope.zero_point
     if np.unique(slopes).size == 1:
         made = np.where(values >= 0, above, rescaled(values * int(slopes[0]), factor))
-        result = builder.lookup(view, builder.name(name), target, np.clip(made, *limits))
+        result = builder.lookup(view, builder.unique(name), target, np.clip(made, *limits))
         check_shape(result.places, target)
         builder.views[target.number] = result
         return
@@ -226,14 +226,14 @@ def read_prelu(builder: Builder, node: Node) -> None:
             "use one slope, or one a channel",
         )
     table = np.clip(np.where(values >= 0, above, 0), *limits)
-    positive = builder.lookup(view, builder.name(f"{name}_positive"), None, table)
+    positive = builder.lookup(view, builder.unique(f"{name}_positive"), None, table)
     negative = view
     if (slopes < 0).any():
-        name_of_part = builder.name(f"{name}_negative")
+        name_of_part = builder.unique(f"{name}_negative")
         negative = builder.lookup(view, name_of_part, None, np.minimum(values, 0))
     scale, shift = quantize_multiplier(factor)
     products = Convolution(
-        name=builder.name(f"{name}_slopes"),
+        name=builder.unique(f"{name}_slopes"),
         inputs=(negative.layer,),
         **codebook(slopes.reshape(channels, 1, 1, 1)),
         bias=np.zeros(channels, np.int64),
@@ -245,7 +245,7 @@ def read_prelu(builder: Builder, node: Node) -> None:
     )
     below = builder.add(products)
     layer = Add(
-        name=builder.name(name),
+        name=builder.unique(name),
         inputs=(positive.layer, below.layer),
         operand_scale=1,
         operand_shift=1,

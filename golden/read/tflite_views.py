@@ -87,7 +87,7 @@ def read_pad(builder: Builder, node: Node) -> None:
     view = builder.map(builder.view(source.number))
     if amounts[3].any():
         places = np.pad(view.places, amounts[1:].tolist(), constant_values=NOWHERE)
-        made = builder.gathered(view, places, f"pad{node.number}", target)
+        made = builder.part(view, places, f"pad{node.number}", target)
         if made is None:
             raise NodeError(f"its padding is {amounts.tolist()}", "pad less")
         check_shape(made.places, target)
@@ -101,7 +101,7 @@ def read_pad(builder: Builder, node: Node) -> None:
     kernel[:, :, bottom, right] = 1
     limits = np.array(stored_limits(target))
     layer = Convolution(
-        name=builder.name(f"pad{node.number}"),
+        name=builder.unique(f"pad{node.number}"),
         inputs=(view.layer,),
         **codebook(kernel),
         bias=np.zeros(channels, np.int64),

@@ -69,7 +69,7 @@ def read_convolution(builder: Builder, node: Node) -> None:
     scale, shift = _multipliers(source, weights, target, out, node)
     view, window = with_padding(builder, source, view, window)
     layer = Convolution(
-        name=builder.name(f"{_SHORT[node.op]}{node.number}"),
+        name=builder.unique(f"{_SHORT[node.op]}{node.number}"),
         inputs=(view.layer,),
         **codebook(values),
         bias=_bias(builder, node, out),
@@ -100,7 +100,7 @@ def read_fully_connected(builder: Builder, node: Node) -> None:
         raise NodeError(f"it takes {inputs} values, and its input has {view.places.size}", AGAIN)
     scale, shift = _multipliers(source, weights, target, out, node)
     shared: dict[str, Any] = {
-        "name": builder.name(f"{_SHORT[node.op]}{node.number}"),
+        "name": builder.unique(f"{_SHORT[node.op]}{node.number}"),
         "bias": _bias(builder, node, out),
         "scale": scale,
         "shift": shift,
@@ -143,7 +143,7 @@ def read_product(builder: Builder, node: Node) -> None:
         low, high = view.values
         products = np.arange(low, high + 1) * (int(data.flat[0]) - factor.zero_point)
         table = np.clip(rescaled(products, multiplier), *limits_of(node, target))
-        made = builder.lookup(view, builder.name(f"mul{node.number}"), target, table)
+        made = builder.lookup(view, builder.unique(f"mul{node.number}"), target, table)
         check_shape(made.places, target)
         builder.views[target.number] = made
         return
@@ -157,7 +157,7 @@ def read_product(builder: Builder, node: Node) -> None:
     values = np.broadcast_to(data.ravel().astype(np.int64) - factor.zero_point, channels)
     scale, shift = quantize_multiplier(multiplier)
     layer = Convolution(
-        name=builder.name(f"mul{node.number}"),
+        name=builder.unique(f"mul{node.number}"),
         inputs=(view.layer,),
         **codebook(values.reshape(channels, 1, 1, 1)),
         bias=np.zeros(channels, np.int64),
