@@ -30,8 +30,8 @@ from thresher.golden.compress.calibrate import quantise
 from thresher.golden.compress.dense import DenseError, DenseLayer, DenseNetwork
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork
-from thresher.golden.read import Calibration
 from thresher.golden.read.caffe import CaffeNetwork, read_caffe
+from thresher.golden.read.calibration import Calibration
 from thresher.golden.read.problems import Problems
 from thresher.golden.read.prototxt import parse
 

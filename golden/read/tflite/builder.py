@@ -17,17 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.network import (
-    CompressedNetwork,
-    Layer,
-    Lookup,
-    Range,
-    Shape,
-)
+from thresher.golden.network import CompressedNetwork, Layer, Lookup, Range, Shape
 from thresher.golden.read.map_layers import MapLayers, channels_of, needed_for
 from thresher.golden.read.problems import Problems
-from thresher.golden.read.tflite_arithmetic import LIMITS
-from thresher.golden.read.tflite_file import Graph, Node, Tensor
+from thresher.golden.read.tflite.arithmetic import LIMITS
+from thresher.golden.read.tflite.file import Graph, Node, Tensor
 
 __all__ = ["INT8", "Builder", "NodeError", "Padding", "View"]
 

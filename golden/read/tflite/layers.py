@@ -1,7 +1,7 @@
 """What each operation of TFLite is in layers.
 
 Each function takes the builder and a node, and sets the view of the node's output or raises a
-:class:`~thresher.golden.read.tflite_builder.NodeError`.
+:class:`~thresher.golden.read.tflite.builder.NodeError`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
-from thresher.golden.network import (
-    AveragePool,
-    Concat,
-    MaxPool,
-    Range,
-)
+from thresher.golden.network import AveragePool, Concat, MaxPool, Range
 from thresher.golden.pooling import divisors
-from thresher.golden.read.tflite_arithmetic import (
+from thresher.golden.read.tflite.arithmetic import (
     FUNCTIONS,
     LIMITS,
     mean_multiplier,
     reciprocals,
     table,
 )
-from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
-from thresher.golden.read.tflite_file import Node, Tensor
-from thresher.golden.read.tflite_nodes import (
+from thresher.golden.read.tflite.builder import INT8, Builder, NodeError, View
+from thresher.golden.read.tflite.file import Node, Tensor
+from thresher.golden.read.tflite.nodes import (
     AGAIN,
     Window,
     check_shape,
@@ -43,9 +38,9 @@ from thresher.golden.read.tflite_nodes import (
     window_of,
     with_padding,
 )
-from thresher.golden.read.tflite_products import read_mul
-from thresher.golden.read.tflite_sums import read_prelu, read_sum
-from thresher.golden.read.tflite_views import (
+from thresher.golden.read.tflite.products import read_mul
+from thresher.golden.read.tflite.sums import read_prelu, read_sum
+from thresher.golden.read.tflite.views import (
     read_pad,
     read_reshape,
     read_slice,
@@ -53,7 +48,7 @@ from thresher.golden.read.tflite_views import (
     read_strided_slice,
     read_transpose,
 )
-from thresher.golden.read.tflite_weights import (
+from thresher.golden.read.tflite.weights import (
     read_convolution,
     read_fully_connected,
     read_space_to_batch,

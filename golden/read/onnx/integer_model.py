@@ -15,7 +15,7 @@ import numpy as np
 
 from thresher.golden.network import CompressedNetwork
 from thresher.golden.read.map_layers import needed_for
-from thresher.golden.read.onnx_arguments import (
+from thresher.golden.read.onnx.arguments import (
     array_of,
     check_known,
     is_constant,
@@ -23,10 +23,10 @@ from thresher.golden.read.onnx_arguments import (
     optional,
     tensor_of,
 )
-from thresher.golden.read.onnx_graph import Graph, Node
-from thresher.golden.read.onnx_layers import Layers
-from thresher.golden.read.onnx_operations import Operations
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.graph import Graph, Node
+from thresher.golden.read.onnx.layers import Layers
+from thresher.golden.read.onnx.operations import Operations
+from thresher.golden.read.onnx.values import (
     Array,
     Pending,
     Real,

@@ -25,8 +25,8 @@ from thresher.golden.network import (
     WeightedLayer,
 )
 from thresher.golden.pooling import divisors
-from thresher.golden.read.onnx_maps import Maps, rescaled
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.maps import Maps, rescaled
+from thresher.golden.read.onnx.values import (
     Floats,
     Int64Array,
     Joined,

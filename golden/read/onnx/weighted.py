@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from thresher.golden.read.gathering import NOWHERE
-from thresher.golden.read.onnx_arguments import (
+from thresher.golden.read.onnx.arguments import (
     bias_of,
     check_known,
     one_a_channel,
     real_of,
     tensor_of,
 )
-from thresher.golden.read.onnx_graph import Node
-from thresher.golden.read.onnx_nodes import Nodes
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.graph import Node
+from thresher.golden.read.onnx.nodes import Nodes
+from thresher.golden.read.onnx.values import (
     Array,
     Floats,
     Refusal,
@@ -28,7 +28,7 @@ from thresher.golden.read.onnx_values import (
     check_zero,
     per_channel,
 )
-from thresher.golden.read.onnx_windows import windows
+from thresher.golden.read.onnx.windows import windows
 
 __all__ = ["WeightedOperations"]
 

@@ -1,7 +1,7 @@
 """Operations of TFLite with weights: convolutions and fully connected layers.
 
 Each function takes the builder and a node, and sets the view of the node's output or raises a
-:class:`~thresher.golden.read.tflite_builder.NodeError`.
+:class:`~thresher.golden.read.tflite.builder.NodeError`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
-from thresher.golden.network import (
-    Convolution,
-    Linear,
-)
-from thresher.golden.read.tflite_arithmetic import (
-    quantize_multiplier,
-    rescaled,
-)
-from thresher.golden.read.tflite_builder import INT8, Builder, NodeError
-from thresher.golden.read.tflite_file import Node, Tensor
-from thresher.golden.read.tflite_nodes import (
+from thresher.golden.network import Convolution, Linear
+from thresher.golden.read.tflite.arithmetic import quantize_multiplier, rescaled
+from thresher.golden.read.tflite.builder import INT8, Builder, NodeError
+from thresher.golden.read.tflite.file import Node, Tensor
+from thresher.golden.read.tflite.nodes import (
     AGAIN,
     check_shape,
     codebook,

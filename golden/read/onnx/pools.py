@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from thresher.golden.network import MaxPool
-from thresher.golden.read.onnx_arguments import array_of, check_known, tensor_of
-from thresher.golden.read.onnx_graph import Node
-from thresher.golden.read.onnx_nodes import Nodes
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.arguments import array_of, check_known, tensor_of
+from thresher.golden.read.onnx.graph import Node
+from thresher.golden.read.onnx.nodes import Nodes
+from thresher.golden.read.onnx.values import (
     Int64Array,
     Joined,
     Mean,
@@ -22,7 +22,7 @@ from thresher.golden.read.onnx_values import (
     Value,
     is_whole,
 )
-from thresher.golden.read.onnx_windows import Padding, Windows, windows
+from thresher.golden.read.onnx.windows import Padding, Windows, windows
 
 __all__ = ["Pools"]
 

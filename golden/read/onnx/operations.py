@@ -1,6 +1,6 @@
 """What ONNX' operations compute of the values of a graph, whatever its numbers are.
 
-The graph is gone through once, by :class:`~thresher.golden.read.onnx_nodes.Nodes`.
+The graph is gone through once, by :class:`~thresher.golden.read.onnx.nodes.Nodes`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import ClassVar
 import numpy as np
 
 from thresher.golden.read.gathering import NOWHERE
-from thresher.golden.read.onnx_arguments import array_of, check_known, tensor_of
-from thresher.golden.read.onnx_functions import Functions
-from thresher.golden.read.onnx_graph import Node
-from thresher.golden.read.onnx_nodes import HOST
-from thresher.golden.read.onnx_pools import Pools
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.arguments import array_of, check_known, tensor_of
+from thresher.golden.read.onnx.functions import Functions
+from thresher.golden.read.onnx.graph import Node
+from thresher.golden.read.onnx.nodes import HOST
+from thresher.golden.read.onnx.pools import Pools
+from thresher.golden.read.onnx.values import (
     Joined,
     Pending,
     Real,

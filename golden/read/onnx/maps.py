@@ -14,7 +14,7 @@ import numpy.typing as npt
 from thresher.golden.network import Concat, Layer, Shape
 from thresher.golden.read.gathering import NOWHERE
 from thresher.golden.read.map_layers import MapLayers, channels_of
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.values import (
     Int64Array,
     Real,
     Refusal,

@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.network import (
-    Range,
-)
-from thresher.golden.read.tflite_arithmetic import (
-    FUNCTIONS,
-    LIMITS,
-    activation_limits,
-)
-from thresher.golden.read.tflite_builder import Builder, NodeError, Padding, View
-from thresher.golden.read.tflite_file import Node, Tensor
+from thresher.golden.network import Range
+from thresher.golden.read.tflite.arithmetic import FUNCTIONS, LIMITS, activation_limits
+from thresher.golden.read.tflite.builder import Builder, NodeError, Padding, View
+from thresher.golden.read.tflite.file import Node, Tensor
 
 __all__ = [
     "AGAIN",

@@ -1,7 +1,7 @@
 """What is done with any node of an ONNX graph: its inputs found, its problems noted.
 
 What is computed is kept until it is known how it is to be stored, and becomes a layer then: see
-:class:`thresher.golden.read.onnx_maps.Maps`.
+:class:`thresher.golden.read.onnx.maps.Maps`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.golden.read.onnx_arguments import array_of, constant_of, is_constant, tensor_of
-from thresher.golden.read.onnx_graph import Graph, Node
-from thresher.golden.read.onnx_maps import Maps
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.arguments import array_of, constant_of, is_constant, tensor_of
+from thresher.golden.read.onnx.graph import Graph, Node
+from thresher.golden.read.onnx.maps import Maps
+from thresher.golden.read.onnx.values import (
     Array,
     Refusal,
     Tensor,

@@ -1,7 +1,7 @@
 """TFLite's ADD and SUB, of two maps or with constants, and PRELU, which is a sum of two maps.
 
 Each function takes the builder and a node, and sets the view of the node's output or raises a
-:class:`~thresher.golden.read.tflite_builder.NodeError`.
+:class:`~thresher.golden.read.tflite.builder.NodeError`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy.typing as npt
 from thresher.golden.addition import ADD_HEADROOM, add
 from thresher.golden.descriptors import Rounding
 from thresher.golden.network import Add, Convolution
-from thresher.golden.read.tflite_arithmetic import quantize_multiplier, rescaled
-from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
-from thresher.golden.read.tflite_file import Node, Tensor
-from thresher.golden.read.tflite_nodes import (
+from thresher.golden.read.tflite.arithmetic import quantize_multiplier, rescaled
+from thresher.golden.read.tflite.builder import INT8, Builder, NodeError, View
+from thresher.golden.read.tflite.file import Node, Tensor
+from thresher.golden.read.tflite.nodes import (
     check_shape,
     codebook,
     inputs_of,

@@ -25,12 +25,12 @@ from thresher.golden.network import (
     MaxPool,
     Range,
 )
-from thresher.golden.read import Calibration
+from thresher.golden.read.calibration import Calibration
 from thresher.golden.read.map_layers import needed_for
-from thresher.golden.read.onnx_graph import Graph
-from thresher.golden.read.onnx_maps import Maps
-from thresher.golden.read.onnx_operations import Operations
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.graph import Graph
+from thresher.golden.read.onnx.maps import Maps
+from thresher.golden.read.onnx.operations import Operations
+from thresher.golden.read.onnx.values import (
     Array,
     Mean,
     Parts,

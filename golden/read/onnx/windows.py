@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from thresher.golden.read.onnx_graph import Node
-from thresher.golden.read.onnx_values import Refusal
+from thresher.golden.read.onnx.graph import Node
+from thresher.golden.read.onnx.values import Refusal
 
 __all__ = ["Padding", "Windows", "windows"]
 

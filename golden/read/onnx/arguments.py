@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from thresher.golden.read.onnx_graph import Node
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.graph import Node
+from thresher.golden.read.onnx.values import (
     Array,
     Floats,
     Refusal,

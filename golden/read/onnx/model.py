@@ -1,4 +1,4 @@
-"""ONNX models: of integers as they are, of floats with calibration samples."""
+"""From an ONNX file to a network: which reader takes it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from thresher.golden.compress.dense import DenseNetwork
 from thresher.golden.densities import with_densities
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import CompressedNetwork
-from thresher.golden.read import Calibration
+from thresher.golden.read.calibration import Calibration
 from thresher.golden.read.inputs import network_inputs
 from thresher.golden.read.problems import Problems
 
 if TYPE_CHECKING:
-    from thresher.golden.read.onnx_graph import Graph
+    from thresher.golden.read.onnx.graph import Graph
 
 __all__ = ["read_onnx", "read_onnx_dense"]
 
@@ -61,10 +61,10 @@ def read_onnx(
         for node in graph.nodes
     )
     if not is_integer:
-        from thresher.golden.read.onnx_float import FloatReader  # noqa: PLC0415
+        from thresher.golden.read.onnx.float_model import FloatReader  # noqa: PLC0415
 
         return FloatReader(graph, problems).network(source, calibration)
-    from thresher.golden.read.onnx_integer import IntegerReader  # noqa: PLC0415
+    from thresher.golden.read.onnx.integer_model import IntegerReader  # noqa: PLC0415
 
     network = IntegerReader(graph, problems).network(source)
     if network is None or calibration is None:
@@ -87,7 +87,7 @@ def read_onnx_dense(path: Path) -> DenseNetwork:
     graph = _graph(path, problems)
     problems.raise_if_any()
     assert graph is not None
-    from thresher.golden.read.onnx_float import FloatReader  # noqa: PLC0415  # needs its extra
+    from thresher.golden.read.onnx.float_model import FloatReader  # noqa: PLC0415  # needs its extra
 
     read = FloatReader(graph, problems).dense()
     problems.raise_if_any()
@@ -97,7 +97,7 @@ def read_onnx_dense(path: Path) -> DenseNetwork:
 
 def _graph(path: Path, problems: Problems) -> Graph | None:
     try:
-        from thresher.golden.read.onnx_graph import read_graph  # noqa: PLC0415  # needs its extra
+        from thresher.golden.read.onnx.graph import read_graph  # noqa: PLC0415  # needs its extra
     except ModuleNotFoundError as error:
         raise ThresherError(
             f"{path}: reading ONNX needs the package {error.name}; install thresher[import]"

@@ -1,7 +1,7 @@
 """TFLite's MUL: by a constant, of two functions of one value, or of two maps.
 
 Each function takes the builder and a node, and sets the view of the node's output or raises a
-:class:`~thresher.golden.read.tflite_builder.NodeError`.
+:class:`~thresher.golden.read.tflite.builder.NodeError`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
 from thresher.golden.network import Lookup, Multiply
-from thresher.golden.read.tflite_arithmetic import quantize_multiplier, rescaled
-from thresher.golden.read.tflite_builder import INT8, Builder, NodeError, View
-from thresher.golden.read.tflite_file import Node
-from thresher.golden.read.tflite_nodes import check_shape, inputs_of, limits_of
-from thresher.golden.read.tflite_weights import read_product
+from thresher.golden.read.tflite.arithmetic import quantize_multiplier, rescaled
+from thresher.golden.read.tflite.builder import INT8, Builder, NodeError, View
+from thresher.golden.read.tflite.file import Node
+from thresher.golden.read.tflite.nodes import check_shape, inputs_of, limits_of
+from thresher.golden.read.tflite.weights import read_product
 
 __all__ = ["read_mul"]
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from thresher.golden.read.onnx_arguments import (
+from thresher.golden.read.onnx.arguments import (
     check_known,
     is_constant,
     optional,
     real_of,
     tensor_of,
 )
-from thresher.golden.read.onnx_graph import Node
-from thresher.golden.read.onnx_nodes import HOST
-from thresher.golden.read.onnx_values import (
+from thresher.golden.read.onnx.graph import Node
+from thresher.golden.read.onnx.nodes import HOST
+from thresher.golden.read.onnx.values import (
     Array,
     Parts,
     Pending,
@@ -32,7 +32,7 @@ from thresher.golden.read.onnx_values import (
     Weighted,
     per_channel,
 )
-from thresher.golden.read.onnx_weighted import WeightedOperations
+from thresher.golden.read.onnx.weighted import WeightedOperations
 
 __all__ = ["Functions"]
 

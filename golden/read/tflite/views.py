@@ -1,7 +1,7 @@
 """Operations of TFLite that move values: they change a view, and padding is left to its readers.
 
 Each function takes the builder and a node, and sets the view of the node's output or raises a
-:class:`~thresher.golden.read.tflite_builder.NodeError`.
+:class:`~thresher.golden.read.tflite.builder.NodeError`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from thresher.golden.network import (
-    Convolution,
-)
+from thresher.golden.network import Convolution
 from thresher.golden.read.gathering import NOWHERE
-from thresher.golden.read.tflite_builder import Builder, NodeError
-from thresher.golden.read.tflite_file import Node, Tensor
-from thresher.golden.read.tflite_nodes import (
+from thresher.golden.read.tflite.builder import Builder, NodeError
+from thresher.golden.read.tflite.file import Node, Tensor
+from thresher.golden.read.tflite.nodes import (
     AGAIN,
     check_shape,
     codebook,

@@ -1,15 +1,15 @@
-"""TFLite models of int8 or uint8: their graph as layers that compute the same integers."""
+"""From a TFLite file to a network, if its graph is one of integers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from thresher.golden.network import CompressedNetwork
-from thresher.golden.read import Calibration
+from thresher.golden.read.calibration import Calibration
 from thresher.golden.read.problems import Problems
-from thresher.golden.read.tflite_builder import INT8, Builder
-from thresher.golden.read.tflite_file import Graph, read_graph
-from thresher.golden.read.tflite_layers import BUILDERS
+from thresher.golden.read.tflite.builder import INT8, Builder
+from thresher.golden.read.tflite.file import Graph, read_graph
+from thresher.golden.read.tflite.layers import BUILDERS
 
 __all__ = ["read_tflite"]
 
