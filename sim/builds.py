@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cocotb_tools.runner import Icarus, Runner, Verilator
 
@@ -214,18 +215,15 @@ def build_simulator(
     else:
         runner = Icarus()
     kind = None if not waves else _wave_kind(simulator, arguments)
-    content = {
-        "sources": dict(sources),
-        "top": top,
-        "control": control,
-        "parameters": dict(parameters or {}),
-        "arguments": arguments,
-        "make": {name: text for name, text in _MAKE_VARIABLES.items() if name != "PYTHON3"},
-        "waves": kind,
-        "versions": [simulator, _version("cocotb"), _tool_version(simulator), sys.version],
-        "prefix": sys.prefix,  # a build is linked to the cocotb of its environment
-    }
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+    key = _key(
+        simulator,
+        sources=dict(sources),
+        top=top,
+        control=control,
+        parameters=dict(parameters or {}),
+        arguments=arguments,
+        waves=kind,
+    )
     folder = cache_folder() / "builds" / key
     folder.parent.mkdir(exist_ok=True)
     with locked(folder.with_suffix(".lock")):
@@ -244,6 +242,16 @@ def build_simulator(
         os.utime(folder)
     first = json.loads((folder / "build.json").read_text())["seconds"]
     return Build(folder=folder, runner=runner, seconds=seconds, seconds_first=first, waves=kind)
+
+
+def _key(simulator: str, **content: Any) -> str:
+    """Return the name of a build: a hash of all that it depends on."""
+    content |= {
+        "make": {name: text for name, text in _MAKE_VARIABLES.items() if name != "PYTHON3"},
+        "versions": [simulator, _version("cocotb"), _tool_version(simulator), sys.version],
+        "prefix": sys.prefix,  # a build is linked to the cocotb of its environment
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _control(public: Sequence[str], shared: Mapping[str, Sequence[str]]) -> str:

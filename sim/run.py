@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ from thresher.golden.thr_file import save
 from thresher.sim.builds import chosen_simulator
 from thresher.sim.compare import Comparison, compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import MachineError, MachineResult, run_machine
+from thresher.sim.run_directory import new_directory
 
 __all__ = ["STALLS", "FinishedRun", "RunReport", "run_program", "simulate"]
 
@@ -169,15 +166,8 @@ def simulate(
         raise ThresherError("a waveform needs a place: give a run directory (-o)")
     if timeout_cycles is not None and timeout_cycles < 1:
         raise ThresherError(f"timeout must be at least 1 cycle, not {timeout_cycles}")
-    folders: list[Path] = []
-    work = None
-    if run_dir is not None:
-        _check_target(run_dir)
-        folders = _missing_folders(run_dir)
     tell = progress or (lambda _: None)
-    try:
-        if run_dir is not None:
-            work = _temporary_beside(run_dir)
+    with new_directory(run_dir) as work:
 
         def run(keep: bool) -> FinishedRun:
             tell("lay out the network")
@@ -201,15 +191,8 @@ def simulate(
         comparison = _compare(runs) if check else None
         report = _report(runs["outputs"], comparison)
         report["simulator"] = name
-        if work is not None and run_dir is not None:
-            _write(work, network, values, runs, report)
-            _replace(work, run_dir)
-    finally:
         if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
-        for folder in folders:
-            with suppress(OSError):  # it has the run
-                folder.rmdir()
+            _write(work, network, values, runs, report)
     return RunReport(report, runs["outputs"].outputs, comparison)
 
 
@@ -318,42 +301,3 @@ def _write(
     counters = {name: run.counters for name, run in runs.items()}
     (work / "counters.json").write_text(json.dumps(counters, indent=2) + "\n")
     (work / "simulation.log").write_text("".join(run.result.log for run in runs.values()))
-
-
-def _check_target(run_dir: Path) -> None:
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ThresherError(f"{run_dir} is a file: give another place for the run (-o)")
-    if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / "run.json").exists():
-        raise ThresherError(
-            f"{run_dir} has files that are not a run's: give another place for the run (-o)"
-        )
-
-
-def _temporary_beside(run_dir: Path) -> Path:
-    try:
-        run_dir.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{run_dir.name}-", dir=run_dir.parent))
-    except OSError as error:
-        raise ThresherError(
-            f"{run_dir} cannot be written ({error.strerror}): give another place for the run (-o)"
-        ) from error
-
-
-def _missing_folders(run_dir: Path) -> list[Path]:
-    """Folders above ``run_dir`` that are to be made, the innermost first."""
-    return [folder for folder in run_dir.parents if not folder.exists()]
-
-
-def _replace(work: Path, run_dir: Path) -> None:
-    work.chmod(0o777 & ~_umask())
-    for wave in work.glob("wave.gtkw"):  # it names the waveform where it will be
-        wave.write_text(wave.read_text().replace(str(work.resolve()), str(run_dir.resolve())))
-    if run_dir.exists():
-        shutil.rmtree(run_dir)
-    work.rename(run_dir)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

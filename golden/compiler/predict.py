@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy.typing as npt
 
 from thresher.golden.codes.rlc import rlc_map_words
 from thresher.golden.compiler.passes import Pass
-from thresher.golden.compiler.reading import Stream
 from thresher.golden.compiler.stages import Stage, outputs_met, token_pieces
 from thresher.golden.config import Config, Skip
 
@@ -38,12 +38,76 @@ def _meetings(stage: Stage, sent: BoolArray) -> IntArray:
     return np.asarray(np.einsum("chk,hl->clk", by_row, outputs_met(stage, 0).astype(np.int64)))
 
 
-def _words(values: IntArray, channels: IntArray, config: Config) -> int:
-    """Words of a stream of these channels, over all inputs."""
-    if channels.size == 0:
-        return 0
-    rows = values[:, channels].transpose(0, 2, 3, 1)
-    return rlc_map_words(rows.reshape(rows.shape[0] * rows.shape[1], -1), config.rlc)
+class _Streams:
+    """Values of stored maps, and the words that they take, each worked out once."""
+
+    def __init__(
+        self, maps: Mapping[str, StoredMap], values: Mapping[str, IntArray], config: Config
+    ) -> None:
+        self.maps, self.values, self.config = maps, values, config
+        self.inputs = len(values["input"])
+        self._held: dict[str, IntArray] = {}
+        self._words: dict[tuple[str, int, int], int] = {}
+
+    def contents(self, name: str) -> IntArray:
+        """Return a map, (n, C, H, W)."""
+        if name not in self._held:
+            self._held[name] = stored_values(self.maps[name], self.values)
+        return self._held[name]
+
+    def words(self, name: str, segment: int, number: int) -> int:
+        """Words of a segment's stream for a lane, over all inputs."""
+        key = (name, segment, number)
+        if key not in self._words:
+            self._words[key] = self.words_of(name, self.maps[name].segments[segment][number])
+        return self._words[key]
+
+    def words_of(self, name: str, channels: IntArray) -> int:
+        """Words of a stream of these channels of a map, over all inputs."""
+        if channels.size == 0:
+            return 0
+        rows = self.contents(name)[:, channels].transpose(0, 2, 3, 1)
+        return rlc_map_words(rows.reshape(rows.shape[0] * rows.shape[1], -1), self.config.rlc)
+
+
+@dataclass(frozen=True)
+class _Met:
+    """What the activations of a stage's input are, over all inputs.
+
+    Attributes
+    ----------
+    sent, nonzero
+        Activations that each (channel, ky, kx) meets: those sent, those that are not zero.
+    tokens
+        Tokens of all lanes in one round.
+    """
+
+    sent: IntArray
+    nonzero: IntArray
+    tokens: int
+
+    @classmethod
+    def of(cls, part: Pass, streams: _Streams, skip: Skip) -> _Met:
+        """Count them for the stage of a pass."""
+        stage = part.stage
+        source = np.zeros((streams.inputs, *stage.in_shape), np.int64)
+        tokens = []
+        for stream in part.reading.streams:
+            contents = streams.contents(stream.map)
+            wanted = stream.channels >= 0
+            source[:, stream.channels[wanted]] = contents[:, stream.stored[wanted]]
+            sent = _sent(contents[:, stream.stored], skip)
+            tokens.append(int((sent.sum(axis=(0, 1)) * token_pieces(stage)).sum()))
+        return cls(
+            sent=_meetings(stage, _sent(source, skip)),
+            nonzero=_meetings(stage, source != 0),
+            tokens=sum(tokens[number] for lane in part.reading.lanes for number in lane),
+        )
+
+
+def _sent(values: IntArray, skip: Skip) -> BoolArray:
+    """Return which values become tokens."""
+    return values != 0 if skip.skips_activations else np.ones_like(values, bool)
 
 
 def predict_counters(
@@ -69,61 +133,33 @@ def predict_counters(
     counters
         ``macs``, ``gated``, ``tokens``, ``words_in``, ``words_out`` of every run.
     """
-    held: dict[str, IntArray] = {}
-    words: dict[tuple[str, int, int], int] = {}
-
-    def contents(name: str) -> IntArray:
-        if name not in held:
-            held[name] = stored_values(maps[name], values)
-        return held[name]
-
-    def stream_words(name: str, segment: int, number: int) -> int:
-        key = (name, segment, number)
-        if key not in words:
-            words[key] = _words(contents(name), maps[name].segments[segment][number], config)
-        return words[key]
-
-    def tokens(stage: Stage, stream: Stream) -> int:
-        sent = contents(stream.map)[:, stream.stored]
-        each = sent != 0 if skip.skips_activations else np.ones_like(sent, bool)
-        return int((each.sum(axis=(0, 1)) * token_pieces(stage)).sum())
-
+    streams = _Streams(maps, values, config)
     predicted = []
-    meetings: tuple[IntArray, IntArray, int] | None = None
+    met: _Met | None = None
     last: Stage | None = None
     for part in passes:
-        stage = part.stage
-        if meetings is None or stage is not last:
-            source = np.zeros((len(values["input"]), *stage.in_shape), np.int64)
-            for stream in part.reading.streams:
-                wanted = stream.channels >= 0
-                source[:, stream.channels[wanted]] = contents(stream.map)[:, stream.stored[wanted]]
-            nonzero = source != 0
-            sent = nonzero if skip.skips_activations else np.ones_like(nonzero)
-            by_stream = [tokens(stage, stream) for stream in part.reading.streams]
-            total = sum(by_stream[number] for lane in part.reading.lanes for number in lane)
-            meetings, last = (_meetings(stage, sent), _meetings(stage, nonzero), total), stage
-        met, met_nonzero, total = meetings
-        taps = part.taps
-        where = (taps.channel, taps.ky, taps.kx)
-        macs = int(met[where].sum())
-        useful = int(met_nonzero[where][stage.codebook[taps.index] != 0].sum())
+        if met is None or part.stage is not last:
+            met, last = _Met.of(part, streams, skip), part.stage
+        where = (part.taps.channel, part.taps.ky, part.taps.kx)
+        macs = int(met.sent[where].sum())
+        useful = int(met.nonzero[where][part.stage.codebook[part.taps.index] != 0].sum())
         read = sum(
-            stream_words(stream.map, stream.segment, stream.number)
+            streams.words(stream.map, stream.segment, stream.number)
             for lane in range(config.lanes)
             for stream in part.reading.of(lane)
         )
         if part.operand is not None:
-            read += sum(stream_words(*part.operand, lane) for lane in range(config.lanes))
-        result = contents(stage.result)
+            read += sum(streams.words(*part.operand, lane) for lane in range(config.lanes))
         predicted.append(
             {
                 "macs": macs,
                 "gated": macs - useful if skip is Skip.GATE else 0,
-                "tokens": total * part.rounds,
+                "tokens": met.tokens * part.rounds,
                 "words_in": read * part.rounds,
                 "words_out": sum(
-                    _words(result, mine, config) for columns in part.segments for mine in columns
+                    streams.words_of(part.stage.result, mine)
+                    for columns in part.segments
+                    for mine in columns
                 ),
             }
         )

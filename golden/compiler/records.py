@@ -11,6 +11,7 @@ from thresher.golden.addition import ADD_HEADROOM
 from thresher.golden.codes.weights import ColumnStream, column_tables, encode_column
 from thresher.golden.compiler.layout import Layout, StoredMap
 from thresher.golden.compiler.passes import Pass
+from thresher.golden.compiler.stages import Addition, Stage
 from thresher.golden.config import Config, Skip
 from thresher.golden.descriptors import (
     LOAD,
@@ -114,10 +115,8 @@ class _Rings:
 
 
 def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
-    stage, pooling, addition = part.stage, part.stage.pooling, part.stage.addition
+    stage, addition = part.stage, part.stage.addition
     phase_height, phase_width = stage.phase_shape
-    half = 1 << config.activation_bits - 1
-    low, high = pooling.clip or (-half, half - 1)
     values = {
         "kind": Kind.RUN,
         "send_zeros": not skip.skips_activations,
@@ -148,6 +147,21 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "clip_low": stage.clip[0],
         "clip_high": stage.clip[1],
         "rounding": stage.rounding,
+        "operand_scale": 0,
+        "operand_shift": 0,
+    }
+    values |= _pool_values(part, config)
+    if addition is not None:
+        values |= _addition_values(addition, stage)
+    return values
+
+
+def _pool_values(part: Pass, config: Config) -> dict[str, int]:
+    """Return the fields of a run that say how its values are pooled."""
+    stage, pooling = part.stage, part.stage.pooling
+    half = 1 << config.activation_bits - 1
+    low, high = pooling.clip or (-half, half - 1)
+    return {
         "pool": pooling.kind,
         "pool_pad_y": pooling.padding[0],
         "pool_pad_x": pooling.padding[1],
@@ -166,31 +180,30 @@ def _run_values(part: Pass, config: Config, skip: Skip) -> dict[str, int]:
         "pool_scales": len(_cut_scales(part, config)),
         "pool_room_y": stage.out_shape[1] + pooling.padding[0] - pooling.kernel[0],
         "pool_room_x": stage.out_shape[2] + pooling.padding[1] - pooling.kernel[1],
-        "operand_scale": 0,
-        "operand_shift": 0,
     }
-    if addition is not None:
-        layer = addition.layer
-        values |= {
-            "pool_scale": layer.scale,
-            "pool_shift": layer.shift,
-            "pool_rounding": layer.rounding,
-            "pool_low": layer.clip[0],
-            "pool_high": layer.clip[1],
+
+
+def _addition_values(addition: Addition, stage: Stage) -> dict[str, int]:
+    """Return the fields of a run that adds or multiplies, over those of one that does not."""
+    layer = addition.layer
+    values = {
+        "pool_scale": layer.scale,
+        "pool_shift": layer.shift,
+        "pool_rounding": layer.rounding,
+        "pool_low": layer.clip[0],
+        "pool_high": layer.clip[1],
+    }
+    if isinstance(layer, Multiply):
+        return values | {
+            "multiply": 1,
+            "broadcast": addition.operand.shape != stage.out_shape,
+            "operand_shift": ADD_HEADROOM,
         }
-        if isinstance(layer, Multiply):
-            values |= {
-                "multiply": 1,
-                "broadcast": addition.operand.shape != stage.out_shape,
-                "operand_shift": ADD_HEADROOM,
-            }
-        else:
-            values |= {
-                "scale_operand": addition.scale_operand,
-                "operand_scale": layer.operand_scale,
-                "operand_shift": layer.operand_shift,
-            }
-    return values
+    return values | {
+        "scale_operand": addition.scale_operand,
+        "operand_scale": layer.operand_scale,
+        "operand_shift": layer.operand_shift,
+    }
 
 
 def _cut_scales(part: Pass, config: Config) -> list[dict[str, int]]:
