@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from thresher.scripts.options import (
     JsonFile,
     check_json,
+    make_folder_of,
     print_table,
     progress_bar,
     read_array,
     write_json,
 )
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from thresher.golden.compress.dense import DenseNetwork
 
 __all__ = ["compress"]
 
@@ -52,25 +58,14 @@ def compress(
         Width of the integer weights.
     """
     from thresher.golden import thr_file  # noqa: PLC0415
-    from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
     from thresher.golden.compress.dense_file import load_dense  # noqa: PLC0415
     from thresher.golden.compress.funnel import compress as compress_dense  # noqa: PLC0415
     from thresher.golden.compress.funnel import funnel  # noqa: PLC0415
-    from thresher.golden.errors import ThresherError  # noqa: PLC0415
 
     check_json(json)
     target = output or dense.with_suffix(".thr")
     network = load_dense(dense)
-    if calibration is None or calibration.startswith("mnist"):
-        samples = mnist_digits(calibration or "mnist")[0]
-    else:
-        samples = read_array(Path(calibration))
-    if samples.shape[1:] != tuple(network.input_shape):
-        wanted = ", ".join(str(size) for size in network.input_shape)
-        raise ThresherError(
-            f"{calibration or 'built-in digits'}: calibration inputs have shape {samples.shape},"
-            f" network {network.name} takes (n, {wanted}); give --calibration X.npy"
-        )
+    samples = _samples(calibration, network)
     with progress_bar(2) as progress:
         progress("compress")
         made = compress_dense(
@@ -82,12 +77,7 @@ def compress(
             weight_bits=weight_bits,
         )
         progress("write")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ThresherError(
-                f"{target} cannot be written ({error.strerror}): give another place (-o)"
-            ) from None
+        make_folder_of(target)
         thr_file.save(made, target)
     stages = funnel(made)
     size = target.stat().st_size
@@ -106,3 +96,21 @@ def compress(
         print_table(f"{made.name}", ["stage", "bytes", "smaller"], rows)
         print(f"written to {target}, {size:,} bytes")
     return 0
+
+
+def _samples(calibration: str | None, network: DenseNetwork) -> npt.NDArray[Any]:
+    """Return the inputs that --calibration names, if the network takes them."""
+    from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    if calibration is None or calibration.startswith("mnist"):
+        samples = mnist_digits(calibration or "mnist")[0]
+    else:
+        samples = read_array(Path(calibration))
+    if samples.shape[1:] != tuple(network.input_shape):
+        wanted = ", ".join(str(size) for size in network.input_shape)
+        raise ThresherError(
+            f"{calibration or 'built-in digits'}: calibration inputs have shape {samples.shape},"
+            f" network {network.name} takes (n, {wanted}); give --calibration X.npy"
+        )
+    return samples

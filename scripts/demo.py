@@ -59,8 +59,25 @@ def demo(
     simulator
         By default Verilator, or the environment's SIM.
     """
+    from thresher.scripts.photo import SQUEEZENET  # noqa: PLC0415
+
+    check_json(json)
+    if network == SQUEEZENET or photo is not None:
+        return _show_photo(network, photo, data, lanes=lanes or 8, simulator=simulator, json=json)
+    return _show_digits(network, input, lanes or 4, simulator, json)
+
+
+def _show_photo(
+    network: str,
+    photo: Path | None,
+    data: Path | None,
+    *,
+    lanes: int,
+    simulator: str | None,
+    json: Path | None,
+) -> int:
+    """Run a network on a picture."""
     from thresher.golden.builtin import resolve_network  # noqa: PLC0415
-    from thresher.golden.config import Skip  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
     from thresher.scripts.photo import (  # noqa: PLC0415
         SQUEEZENET,
@@ -69,23 +86,28 @@ def demo(
         show_photo,
         squeezenet,
     )
-    from thresher.sim.run import simulate  # noqa: PLC0415  # heavy
 
-    check_json(json)
     if network == SQUEEZENET:
         data = find_data(data)
         photo = photo or next(iter(photographs(data)), None)
         if photo is None:
             raise ThresherError(f"{data} has no photographs: give one with --photo")
-    if photo is not None:
-        net = (
-            squeezenet(data, photo) if data and network == SQUEEZENET else resolve_network(network)
-        )
-        config = make_config(lanes or 8, str(net.multiplier), None)
-        return show_photo(net, photo, config, data=data, simulator=simulator, json=json)
-    lanes = lanes or 4
+    assert photo is not None
+    net = squeezenet(data, photo) if data and network == SQUEEZENET else resolve_network(network)
+    config = make_config(lanes, str(net.multiplier), None)
+    return show_photo(net, photo, config, data=data, simulator=simulator, json=json)
+
+
+def _show_digits(
+    network: str, spec: str, lanes: int, simulator: str | None, json: Path | None
+) -> int:
+    """Run a network on digits, with and without skipping zeros."""
+    from thresher.golden.builtin import resolve_network  # noqa: PLC0415
+    from thresher.golden.config import Skip  # noqa: PLC0415
+    from thresher.sim.run import simulate  # noqa: PLC0415  # heavy
+
     net = resolve_network(network)
-    inputs, labels = read_inputs(input, net)
+    inputs, labels = read_inputs(spec, net)
     config = make_config(lanes, str(net.multiplier), None)
     with progress_bar(6) as progress:
         runs = {
@@ -94,9 +116,6 @@ def demo(
         }
     both, none = (runs[skip].report for skip in (Skip.BOTH, Skip.NONE))
     speed_up = (none["cycles"] - none["cycles_load"]) / (both["cycles"] - both["cycles_load"])
-    compared = both["values_compared"] + none["values_compared"]
-    different = both["values_different"] + none["values_different"]
-    counters = both["counters_different"] + none["counters_different"]
     figures = {
         "both": both,
         "none": none,
@@ -105,30 +124,44 @@ def demo(
     }
     write_json(json, figures)
     if str(json) != "-":
-        _print_digits(inputs, both["predictions"], None if labels is None else labels.tolist())
-        sizes = both["bytes"]
-        size, per_input = f"{lanes} x {lanes}", both["cycles_per_input"]
-        print(f"{net.name} in RTL on {size} multipliers, {plural(len(inputs), 'input')}:")
-        print(
-            f"  {both['cycles']:,} cycles, {both['cycles_load']:,} of them loading weights;"
-            f" {per_input:,.0f} an input"
-        )
-        print(f"  {speed_up:.2f} times as fast as mode none on the same array", end="")
-        print(f" ({none['cycles_per_input']:,.0f} cycles an input)")
-        print(
-            f"  weights {sizes['weights_dense']:,} bytes dense, {sizes['weights_coded']:,} coded;"
-            f" activations {sizes['activations_dense']:,} dense,"
-            f" {sizes['activations_coded']:,} coded"
-        )
-        print(
-            f"  {both['sim_cycles_per_second']:,} cycles a second,"
-            f" simulator built in {both['build_seconds']:.1f} s"
-        )
-        for report in (both, none):
-            if report["first_difference"]:
-                print(f"  mode {report['skip']}: {report['first_difference']}")
-        print(f"{compared:,} values compared, {different} differ")
-    return 0 if different == counters == 0 else 1
+        _print_digits(inputs, both["predictions"], figures["labels"])
+        _print_runs(both, none, speed_up)
+    equal = all(
+        report["values_different"] == report["counters_different"] == 0 for report in (both, none)
+    )
+    return 0 if equal else 1
+
+
+def _print_runs(both: dict[str, Any], none: dict[str, Any], speed_up: float) -> None:
+    """Print what skipping zeros bought."""
+    sizes, lanes = both["bytes"], both["lanes"]
+    print(
+        f"{both['network']} in RTL on {lanes} x {lanes} multipliers,"
+        f" {plural(both['inputs'], 'input')}:"
+    )
+    print(
+        f"  {both['cycles']:,} cycles, {both['cycles_load']:,} of them loading weights;"
+        f" {both['cycles_per_input']:,.0f} an input"
+    )
+    print(
+        f"  {speed_up:.2f} times as fast as mode none on the same array"
+        f" ({none['cycles_per_input']:,.0f} cycles an input)"
+    )
+    print(
+        f"  weights {sizes['weights_dense']:,} bytes dense, {sizes['weights_coded']:,} coded;"
+        f" activations {sizes['activations_dense']:,} dense,"
+        f" {sizes['activations_coded']:,} coded"
+    )
+    print(
+        f"  {both['sim_cycles_per_second']:,} cycles a second,"
+        f" simulator built in {both['build_seconds']:.1f} s"
+    )
+    for report in (both, none):
+        if report["first_difference"]:
+            print(f"  mode {report['skip']}: {report['first_difference']}")
+    compared = both["values_compared"] + none["values_compared"]
+    different = both["values_different"] + none["values_different"]
+    print(f"{compared:,} values compared, {different} differ")
 
 
 def _print_digits(

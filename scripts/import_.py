@@ -12,6 +12,7 @@ from thresher.scripts.options import (
     Classes,
     JsonFile,
     check_json,
+    make_folder_of,
     plural,
     print_table,
     progress_bar,
@@ -63,7 +64,7 @@ def import_(
     from thresher.golden import thr_file  # noqa: PLC0415
     from thresher.golden.errors import ThresherError  # noqa: PLC0415
     from thresher.golden.inspect import inspect_network  # noqa: PLC0415
-    from thresher.golden.read import Calibration, check_model  # noqa: PLC0415
+    from thresher.golden.read import Calibration  # noqa: PLC0415
 
     check_json(json)
     if not 0 < percentile <= 100:
@@ -71,18 +72,7 @@ def import_(
     files = tuple(Path(spec) for spec in calibrate or ())
     samples = Calibration(files=files, percentile=percentile) if files else None
     if check:
-        problems = check_model(model, None if model.suffix.lower() == ".tflite" else samples)
-        found = [
-            {"node": one.node, "op": one.op, "reason": one.reason, "instead": one.instead}
-            for one in problems
-        ]
-        write_json(json, {"file": str(model), "problems": found})
-        if str(json) != "-":
-            for problem in problems:
-                print(problem)
-            print(f"{model}: {plural(len(problems), 'problem')}")
-        return 2 if problems else 0
-
+        return _check(model, samples, json)
     target = output or model.with_suffix(".thr")
     if target.is_dir():
         raise ThresherError(f"{target} is a folder: give a file (-o)")
@@ -92,12 +82,7 @@ def import_(
         progress("count")
         rows = inspect_network(net)
         progress("write")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ThresherError(
-                f"{target} cannot be written ({error.strerror}): give another place (-o)"
-            ) from None
+        make_folder_of(target)
         thr_file.save(net, target)
     size = target.stat().st_size
     write_json(json, _figures(net, rows, model, target))
@@ -105,6 +90,23 @@ def import_(
         _print_network(net, rows)
         print(f"written to {target}, {size:,} bytes; the model has {model.stat().st_size:,}")
     return 0
+
+
+def _check(model: Path, samples: Calibration | None, json: Path | None) -> int:
+    """Print all that has to be changed in a model."""
+    from thresher.golden.read import check_model  # noqa: PLC0415
+
+    problems = check_model(model, None if model.suffix.lower() == ".tflite" else samples)
+    found = [
+        {"node": one.node, "op": one.op, "reason": one.reason, "instead": one.instead}
+        for one in problems
+    ]
+    write_json(json, {"file": str(model), "problems": found})
+    if str(json) != "-":
+        for problem in problems:
+            print(problem)
+        print(f"{model}: {plural(len(problems), 'problem')}")
+    return 2 if problems else 0
 
 
 def _network(model: Path, samples: Calibration | None) -> CompressedNetwork:

@@ -155,6 +155,18 @@ def _read_picture(path: Path, network: CompressedNetwork) -> npt.NDArray[Any]:
     return read_picture(path, image, network.input_shape)
 
 
+def make_folder_of(target: Path) -> None:
+    """Make the folders above a file that -o names."""
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ThresherError(
+            f"{target} cannot be written ({error.strerror}): give another place (-o)"
+        ) from None
+
+
 def check_json(path: Path | None) -> None:
     """Raise if --json cannot be written; called before the work that the figures are of."""
     from thresher.golden.errors import ThresherError  # noqa: PLC0415

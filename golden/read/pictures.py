@@ -51,13 +51,6 @@ def read_picture(
         If pillow is not installed, the file is no picture or broken, or ``image`` does not fit
         ``shape``.
     """
-    try:
-        from PIL import Image  # noqa: PLC0415  # the extra `import`
-    except ImportError:
-        raise ThresherError(
-            f"{path}: pillow, which reads pictures, is missing:"
-            " install it with `pip install 'thresher[import]'`"
-        ) from None
     path = Path(path)
     channels, height, width = shape
     if channels not in {1, 3}:
@@ -74,6 +67,24 @@ def read_picture(
     order = image.get("order", "RGB")
     if order not in _BGR:
         raise ThresherError(f"{path}: the order of channels must be RGB or BGR, not {order!r}")
+    values = _pixels(path, channels, resize)
+    top, left = (resize[0] - crop[0]) // 2, (resize[1] - crop[1]) // 2
+    values = values[top : top + height, left : left + width, _BGR[order]].transpose(2, 0, 1)
+    mean, std = (
+        _per_channel(path, image, name, channels, none) for name, none in (("mean", 0), ("std", 1))
+    )
+    return np.ascontiguousarray((values - mean) / std, dtype=np.float32)
+
+
+def _pixels(path: Path, channels: int, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return a picture (height, width, channels) scaled to ``size``, its values 0 to 255."""
+    try:
+        from PIL import Image  # noqa: PLC0415  # the extra `import`
+    except ImportError:
+        raise ThresherError(
+            f"{path}: pillow, which reads pictures, is missing:"
+            " install it with `pip install 'thresher[import]'`"
+        ) from None
     if not path.is_file():
         raise ThresherError(f"{path}: there is no such picture")
     try:
@@ -94,14 +105,8 @@ def read_picture(
         raise ThresherError(
             f"{path} cannot be read as a picture ({error}); give a whole PNG or JPEG file"
         ) from None
-    picture = picture.resize((resize[1], resize[0]), Image.Resampling.BILINEAR)
-    values = np.asarray(picture, dtype=np.float32).reshape(*resize, channels)
-    top, left = (resize[0] - crop[0]) // 2, (resize[1] - crop[1]) // 2
-    values = values[top : top + height, left : left + width, _BGR[order]].transpose(2, 0, 1)
-    mean, std = (
-        _per_channel(path, image, name, channels, none) for name, none in (("mean", 0), ("std", 1))
-    )
-    return np.ascontiguousarray((values - mean) / std, dtype=np.float32)
+    picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.float32).reshape(*size, channels)
 
 
 def _pair(
