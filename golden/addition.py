@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
+from thresher.golden.integers import integers
 from thresher.golden.requantise import requantise
 
 __all__ = ["ADD_HEADROOM", "add"]
@@ -66,11 +67,7 @@ def add(
             f"operand_scale must be at most 2^operand_shift, not {operand_scale} with "
             f"operand_shift {operand_shift}; exchange the two maps"
         )
-    first, second = np.asarray(plain), np.asarray(scaled)
-    for values in (first, second):
-        if not np.issubdtype(values.dtype, np.integer):
-            raise TypeError(f"maps must be of an integer type, not {values.dtype}")
-    second = second.astype(np.int64) << ADD_HEADROOM
-    part = requantise(second, operand_scale, operand_shift, rounding)
-    total = (first.astype(np.int64) << ADD_HEADROOM - 1) + part
+    first, second = integers("maps", plain), integers("maps", scaled)
+    part = requantise(second << ADD_HEADROOM, operand_scale, operand_shift, rounding)
+    total = (first << ADD_HEADROOM - 1) + part
     return requantise(total, scale, shift, rounding, clip)

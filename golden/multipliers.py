@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.config import MultiplierKind
+from thresher.golden.integers import integers_in
 
 __all__ = [
     "codebook_products",
@@ -92,7 +93,7 @@ def represent(weights: npt.ArrayLike, kind: MultiplierKind, weight_bits: int) ->
     """
     kind = _checked(kind, weight_bits)
     half = 1 << weight_bits - 1
-    array = _integers("weights", weights, -half, half - 1 + bool(_terms(kind)))
+    array = integers_in("weights", weights, -half, half - 1 + bool(_terms(kind)))
     if not _terms(kind):
         return array
     values = representable(kind, weight_bits)
@@ -206,7 +207,7 @@ def codebook_products(codebook: npt.ArrayLike) -> Int64Array:
     >>> codebook_products([0, 7])[1, [0, 8, 23]].tolist()
     [-56, 0, 105]
     """
-    return np.asarray(_integers("codebook", codebook, -256, 256).reshape(-1, 1) * _DIGITS)
+    return np.asarray(integers_in("codebook", codebook, -256, 256).reshape(-1, 1) * _DIGITS)
 
 
 def multiply_by_index(
@@ -231,7 +232,7 @@ def multiply_by_index(
     [700, 300]
     """
     values = _activations(activations, activation_bits)
-    chosen = _integers("indices", indices, 0, len(products) - 1)
+    chosen = integers_in("indices", indices, 0, len(products) - 1)
     total = np.zeros(np.broadcast_shapes(values.shape, chosen.shape), dtype=np.int64)
     for place, digit in enumerate(_digits(values, activation_bits)):
         total += products[chosen, digit - _LOWEST_DIGIT] << _RADIX_BITS * place
@@ -261,26 +262,14 @@ def _checked(kind: MultiplierKind, weight_bits: int) -> MultiplierKind:
     return MultiplierKind(kind)
 
 
-def _integers(name: str, values: npt.ArrayLike, low: int, high: int) -> Int64Array:
-    array = np.asarray(values)
-    if array.size == 0:
-        return array.astype(np.int64)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} must be integers, not {array.dtype}")
-    for value in (int(array.min()), int(array.max())):
-        if not low <= value <= high:
-            raise ValueError(f"{name} must be in {low}..{high}, not {value}")
-    return array.astype(np.int64)
-
-
 def _activations(values: npt.ArrayLike, bits: int) -> Int64Array:
     if not 4 <= bits <= 16:
         raise ValueError(f"activation_bits must be in 4..16, not {bits!r}")
-    return _integers("activations", values, -(1 << bits - 1), (1 << bits - 1) - 1)
+    return integers_in("activations", values, -(1 << bits - 1), (1 << bits - 1) - 1)
 
 
 def _sign_extended(codes: npt.ArrayLike, bits: int) -> Int64Array:
-    values = _integers("codes", codes, 0, (1 << bits) - 1)
+    values = integers_in("codes", codes, 0, (1 << bits) - 1)
     return np.asarray(values - ((values >> bits - 1) << bits))
 
 
@@ -297,7 +286,7 @@ def _split(
     """Return (non_zero, negative, exponent) of each term, term 0 first."""
     exponent_bits = (weight_bits - 1).bit_length()
     term_bits = 2 + exponent_bits
-    values = _integers("codes", codes, 0, (1 << term_bits * _terms(kind)) - 1)
+    values = integers_in("codes", codes, 0, (1 << term_bits * _terms(kind)) - 1)
     terms = []
     for term in range(_terms(kind)):
         bits = values >> term * term_bits

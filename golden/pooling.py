@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
+from thresher.golden.integers import integers
 from thresher.golden.requantise import requantise
 
 __all__ = [
@@ -217,12 +218,10 @@ def divisors(
 
 
 def _checked(maps: npt.ArrayLike) -> Int64Array:
-    values = np.asarray(maps)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise TypeError(f"maps must be of an integer type, not {values.dtype}")
+    values = integers("maps", maps)
     if values.ndim < 2:
         raise ValueError(f"maps must have a height and a width, not shape {values.shape}")
-    return values.astype(np.int64)
+    return values
 
 
 def _windows(

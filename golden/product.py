@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
+from thresher.golden.integers import integers
 from thresher.golden.requantise import requantise
 
 __all__ = ["multiply"]
@@ -53,9 +54,5 @@ def multiply(
     >>> multiply([3, -5], [7, 3], scale=1, shift=1, rounding=Rounding.HALF_EVEN).tolist()
     [10, -8]
     """
-    factors = np.asarray(first), np.asarray(second)
-    for values in factors:
-        if not np.issubdtype(values.dtype, np.integer):
-            raise TypeError(f"maps must be of an integer type, not {values.dtype}")
-    product = factors[0].astype(np.int64) * factors[1].astype(np.int64)
+    product = np.asarray(integers("maps", first) * integers("maps", second))
     return requantise(product, scale, shift, rounding, clip)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.descriptors import Rounding
+from thresher.golden.integers import integers_in
 
 __all__ = ["requantise"]
 
@@ -68,9 +69,9 @@ def requantise(
     >>> requantise([5, -5, 7, -7], 1 << 30, 32, Rounding.DOUBLE).tolist()  # 3, -2; 4, -3 halved
     [2, -1, 2, -2]
     """
-    accs = _integers("acc", acc, -(1 << 47), (1 << 47) - 1)
-    scales = _integers("scale", scale, 0, (1 << 31) - 1)
-    shifts = _integers("shift", shift, 0, 63)
+    accs = integers_in("acc", acc, -(1 << 47), (1 << 47) - 1)
+    scales = integers_in("scale", scale, 0, (1 << 31) - 1)
+    shifts = integers_in("shift", shift, 0, 63)
     shape = np.broadcast_shapes(accs.shape, scales.shape, shifts.shape)
     if accs.size == 0:
         return np.zeros(shape, dtype=np.int64)
@@ -114,15 +115,3 @@ def _round(products: npt.NDArray, shifts: npt.NDArray, rounding: Rounding) -> np
             return _round(once, shifts - first, Rounding.HALF_AWAY)
     products >>= shifts
     return products
-
-
-def _integers(name: str, values: npt.ArrayLike, low: int, high: int) -> Int64Array:
-    array = np.asarray(values)
-    if array.size == 0:
-        return array.astype(np.int64)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} must be integers, not {array.dtype}")
-    for value in (int(array.min()), int(array.max())):
-        if not low <= value <= high:
-            raise ValueError(f"{name} must be in {low}..{high}, not {value}")
-    return array.astype(np.int64)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from thresher.golden.integers import integers
+
 __all__ = ["Item", "Token", "items", "tokens"]
 
 
@@ -155,8 +157,7 @@ def tokens(
     ValueError
         If their shape does not match the run.
     """
-    if not np.issubdtype(activations.dtype, np.integer):
-        raise TypeError(f"activations must be integers, not {activations.dtype}")
+    activations = integers("activations", activations)
     shape = (run["maps"], sum(segments), run["height"], run["width"])
     if activations.shape != shape:
         raise ValueError(f"activations must have shape {shape}, not {activations.shape}")

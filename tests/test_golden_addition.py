@@ -52,5 +52,5 @@ def test_an_operand_is_never_scaled_up() -> None:
 
 def test_fractions_are_refused() -> None:
     fraction = {"operand_scale": 1, "operand_shift": 1, "scale": 1, "shift": 19}
-    with pytest.raises(TypeError, match="maps must be of an integer type, not float64"):
+    with pytest.raises(TypeError, match="maps must be integers, not float64"):
         add([1], [0.5], **fraction, rounding=Rounding.HALF_UP)

@@ -39,5 +39,5 @@ def test_one_value_a_channel_multiplies_all_its_places() -> None:
 
 
 def test_fractions_are_refused() -> None:
-    with pytest.raises(TypeError, match="maps must be of an integer type, not float64"):
+    with pytest.raises(TypeError, match="maps must be integers, not float64"):
         multiply([1], [0.5], scale=1, shift=1, rounding=Rounding.HALF_UP)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from thresher.golden.codes.bits import BitReader, CodeError, pack_fields
 from thresher.golden.descriptors import ErrorCode
+from thresher.golden.integers import integers
 
 __all__ = [
     "CodeError",
@@ -37,16 +38,14 @@ BLOCK_BITS = 1 << 17  # bit positions that a decoder looks at together
 
 
 def _counts(frequencies: npt.ArrayLike) -> Int64Array:
-    array = np.asarray(frequencies)
+    array = integers("frequencies", frequencies)
     if array.size == 0:
         return np.zeros(0, dtype=np.int64)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"frequencies must be integers, not {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"frequencies must have shape (n,), not {array.shape}")
     if array.min() < 0:
         raise ValueError("frequencies must not be negative")
-    return array.astype(np.int64)
+    return array
 
 
 def code_lengths(frequencies: npt.ArrayLike, limit: int) -> Int64Array:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from thresher.golden.codes.bits import CodeError
 from thresher.golden.descriptors import ErrorCode
+from thresher.golden.integers import integers_in
 
 __all__ = [
     "EYERISS",
@@ -96,17 +97,11 @@ class Words(Protocol):
 
 
 def _checked_rows(rows: npt.ArrayLike, fmt: RLCFormat) -> Int64Array:
-    array = np.asarray(rows)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"values must be integers, not {array.dtype}")
+    high = 1 << (fmt.value_bits - 1)
+    array = integers_in("values", rows, -high, high - 1)
     if array.ndim != 2:
         raise ValueError(f"rows must have shape (rows, n), not {array.shape}")
-    high = 1 << (fmt.value_bits - 1)
-    if array.size and (array.min() < -high or array.max() >= high):
-        raise ValueError(f"values must be in {-high}..{high - 1}")
-    return array.astype(np.int64)
+    return array
 
 
 def _runs(rows: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:

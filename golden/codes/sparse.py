@@ -18,6 +18,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from thresher.golden.integers import integers
+
 __all__ = ["Order", "SparseMatrix"]
 
 Int64Array = npt.NDArray[np.int64]
@@ -109,11 +111,9 @@ class SparseMatrix:
         ValueError
             If it is no matrix, or has no rows or columns.
         """
-        array = np.asarray(matrix)
+        array = integers("values", matrix)
         if array.ndim != 2 or array.size == 0:
             raise ValueError(f"matrix must have shape (rows, columns), not {array.shape}")
-        if not np.issubdtype(array.dtype, np.integer):
-            raise TypeError(f"values must be integers, not {array.dtype}")
         lines = array if order is Order.CSR else array.T
         line, index = np.nonzero(lines)
         counts = np.bincount(line, minlength=len(lines))

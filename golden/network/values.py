@@ -16,7 +16,28 @@ Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Add(Layer):
+class _OfTwo(Layer):
+    scale: int
+    shift: int
+    rounding: Rounding = Rounding.HALF_UP
+    clip: Range = (0, 255)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set_integer("scale", *SCALE)
+        self._set_integer("shift", *SHIFT)
+        self._set_rounding()
+        self._set_clip()
+
+    def output_range(self, *ranges: Range) -> Range:
+        return self.clip
+
+    def _input_counts(self) -> tuple[int, int, str]:
+        return 2, 2, "two names"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(_OfTwo):
     """The sum of two maps that have different scales.
 
     ``clip(round(sum * scale >> shift))``, where the sum is the first input, times 2^19, and the
@@ -42,39 +63,25 @@ class Add(Layer):
 
     operand_scale: int
     operand_shift: int
-    scale: int
-    shift: int
-    rounding: Rounding = Rounding.HALF_UP
-    clip: Range = (0, 255)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("operand_scale", "scale"):
-            self._set_integer(name, *SCALE)
-        for name in ("operand_shift", "shift"):
-            self._set_integer(name, *SHIFT)
+        self._set_integer("operand_scale", *SCALE)
+        self._set_integer("operand_shift", *SHIFT)
         if self.operand_scale > 1 << self.operand_shift:
             raise self._error(
                 f"operand_scale must be at most 2^operand_shift, not {self.operand_scale} with "
                 f"operand_shift {self.operand_shift}; exchange the inputs"
             )
-        self._set_rounding()
-        self._set_clip()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if shapes[0] != shapes[1]:
             raise self._error(f"inputs must have one shape, not {shapes[0]} and {shapes[1]}")
         return shapes[0]
 
-    def output_range(self, *ranges: Range) -> Range:
-        return self.clip
-
-    def _input_counts(self) -> tuple[int, int, str]:
-        return 2, 2, "two names"
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Multiply(Layer):
+class Multiply(_OfTwo):
     """The product of two maps: ``clip(round(first * second * scale >> shift))``.
 
     The second input has the shape of the first, or one value a channel, (channels, 1, 1), as in
@@ -94,18 +101,6 @@ class Multiply(Layer):
     TFLite's reference kernel of MUL for int8.
     """
 
-    scale: int
-    shift: int
-    rounding: Rounding = Rounding.HALF_UP
-    clip: Range = (0, 255)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set_integer("scale", *SCALE)
-        self._set_integer("shift", *SHIFT)
-        self._set_rounding()
-        self._set_clip()
-
     def output_shape(self, *shapes: Shape) -> Shape:
         first, second = shapes
         if second not in {first, (first[0], 1, 1)}:
@@ -113,12 +108,6 @@ class Multiply(Layer):
                 f"its second input must have shape {first}, or one value a channel, not {second}"
             )
         return first
-
-    def output_range(self, *ranges: Range) -> Range:
-        return self.clip
-
-    def _input_counts(self) -> tuple[int, int, str]:
-        return 2, 2, "two names"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

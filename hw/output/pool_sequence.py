@@ -207,30 +207,18 @@ class PoolSequence(StepProgram):
         with self.at(Step.UNOPENED):
             self.work(State.UNOPENED, State.UNOPENED, less=known.opens, y=None)
             self.says(known.unopened_changes)
-        with self.at(Step.UNTIL_OPEN):
-            ends = known.until_open_ends
-            self.work(
-                State.UNTIL_OPEN,
-                State.UNTIL_OPEN,
-                Setting.STRIDE,
-                adds=ends,
-                less=~ends,
-                loads=ends,
-                y=None,
-            )
-            self.says(known.until_open_changes)
-        with self.at(Step.UNTIL_CLOSE):
-            ends = known.until_close_ends
-            self.work(
+        for step, until, ends, changes in (
+            (Step.UNTIL_OPEN, State.UNTIL_OPEN, known.until_open_ends, known.until_open_changes),
+            (
+                Step.UNTIL_CLOSE,
                 State.UNTIL_CLOSE,
-                State.UNTIL_CLOSE,
-                Setting.STRIDE,
-                adds=ends,
-                less=~ends,
-                loads=ends,
-                y=None,
-            )
-            self.says(known.until_close_changes)
+                known.until_close_ends,
+                known.until_close_changes,
+            ),
+        ):
+            with self.at(step):
+                self.work(until, until, Setting.STRIDE, adds=ends, less=~ends, loads=ends, y=None)
+                self.says(changes)
         with self.at(Step.WALK):
             self.work(State.OUTSIDE, State.OUTSIDE, less=1, y=None)
             self.says(known.counts)
