@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from onnx_models import Model as OnnxModel
+from onnx_models import as_stored, check_equal
 from test_machine import check
-from test_read_onnx import Model as OnnxModel
-from test_read_onnx import as_stored, check_equal
 from test_read_tflite import equals_reference
 from tflite_models import SAME
 from tflite_models import Model as TFLiteModel
