@@ -12,9 +12,9 @@ import pytest
 from onnx_models import Model as OnnxModel
 from onnx_models import as_stored, check_equal
 from test_machine import check
-from test_read_tflite import equals_reference
 from tflite_models import SAME
 from tflite_models import Model as TFLiteModel
+from tflite_reference import equals_reference
 
 from thresher.golden.config import Config, Skip
 from thresher.golden.network import Add, CompressedNetwork, Multiply
