@@ -34,7 +34,16 @@ from thresher.hw.output.serial_pooler import SerialPooler
 from thresher.hw.parts import place
 from thresher.hw.weights.weight_loader import WeightLoader
 
-__all__ = ["Accelerator"]
+__all__ = ["CLOCKS", "Accelerator"]
+
+CLOCKS = {
+    "loads_awake": ("stream_fetcher", "weight_loader"),
+    "operands_awake": ("adder", "operand_decoder", "operand_reader"),
+}
+"""Signals of the accelerator that tell when parts have anything to do, each with the parts' kinds.
+
+While such a signal is low, these parts would do the same with their clock stopped.
+"""
 
 
 class Accelerator(wiring.Component):
@@ -236,9 +245,12 @@ class Accelerator(wiring.Component):
             if config.lookup:
                 m.d.comb += lookups[lane].table.eq(loader.lookup)
         loads_busy = Cat(loader.busy for loader in loaders).any()
-        m.d.comb += sequencer.loads_busy.eq(
-            self._known_late(m, sequencer.load_start, loads_busy, after=1)
-        )
+        fetching = ~Cat(fetcher.idle for fetcher in fetchers).all()
+        loads_awake = Signal()
+        m.d.comb += [
+            sequencer.loads_busy.eq(self._known_late(m, sequencer.load_start, loads_busy, after=1)),
+            loads_awake.eq(told.start | told.begin | loads_busy | fetching),
+        ]
 
         # A run: lanes in, columns out.
         running = Signal()
@@ -343,6 +355,10 @@ class Accelerator(wiring.Component):
                 writers[lane],
             ):
                 m.d.comb += part.channels.eq(record.channels)
+        operands_awake = Signal()
+        reading = Cat(reader.busy for reader in operand_readers).any()
+        m.d.comb += operands_awake.eq(told.start | told.run.add | reading)
+
         # Whether a run is at work is asked of all parts in the same cycle: what leaves one of them
         # is in another, or waits in a link, in the next.
         at_work = Signal(config.lanes)

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,14 @@ from amaranth.lib import wiring
 
 from thresher.hw.parts import PartLibrary
 
-__all__ = ["merge_identical_modules", "private_inputs", "split_modules", "to_rtlil", "to_verilog"]
+__all__ = [
+    "merge_identical_modules",
+    "private_inputs",
+    "split_modules",
+    "stop_clocks",
+    "to_rtlil",
+    "to_verilog",
+]
 
 _MODULE = re.compile(r"((?:^attribute [^\n]*\n)*)^module (\S+)\n(.*?)^end\n", re.S | re.M)
 _CELL = re.compile(r"^(\s*cell )(\S+)( )", re.M)
@@ -280,3 +287,32 @@ def private_inputs(verilog: str) -> dict[str, list[str]]:
         for kind, instances in connections.items()
         if len(instances) > 1
     }
+
+
+def stop_clocks(verilog: str, top: str, clocks: Mapping[str, Collection[str]]) -> str:
+    """Return Verilog in which parts have no clock while they have nothing to do.
+
+    For a simulator, which then does not evaluate what depends on their registers alone.
+
+    Parameters
+    ----------
+    verilog
+        Of a module ``top`` whose clock is ``clk``.
+    clocks
+        By the name of a signal of ``top`` that is high when they have anything to do, the kinds of
+        these parts.
+    """
+    modules = split_modules(verilog)
+    text, gates = modules[top], ""
+    for awake, kinds in clocks.items():
+        gates += (
+            f"  reg {awake}$held = 1;\n"
+            f"  wire {awake}$clk = clk & {awake}$held;\n"
+            f"  always @(negedge clk) {awake}$held <= {awake};\n"
+        )
+        for instance in _INSTANCE.finditer(text):
+            if instance[1] in kinds:
+                gated = instance[0].replace(".clk(clk)", f".clk({awake}$clk)")
+                text = text.replace(instance[0], gated)
+    modules[top] = text.replace("  assign ", f"{gates}  assign ", 1)
+    return "".join(modules.values())

@@ -16,7 +16,8 @@ module bench #(
     parameter CODE_BITS = 4,
     parameter LAYER_BITS = 16,
     parameter LANE_BITS = 4,
-    parameter POSITION_BITS = 32
+    parameter POSITION_BITS = 32,
+    parameter RESET = 1  // 0: the machine begins with its initial values alone, which is faster
 );
   localparam WORDS = 1 << MEMORY_BITS;
 
@@ -58,7 +59,7 @@ module bench #(
 
   thresher machine (
       .clk(clk),
-      .rst(machine_rst),
+      .rst(RESET != 0 && machine_rst),
       .start(start),
       .program_address(machine_program),
       .ready(ready),

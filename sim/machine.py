@@ -24,7 +24,7 @@ import thresher
 from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
 from thresher.golden.errors import ThresherError
-from thresher.hw.verilog import private_inputs, to_verilog
+from thresher.hw.verilog import private_inputs, stop_clocks, to_verilog
 from thresher.sim.builds import (
     build_simulator,
     cache_folder,
@@ -162,6 +162,12 @@ def _accelerator(config: Config) -> wiring.Component:
     return Accelerator(config)
 
 
+def _with_stopped_clocks(verilog: str) -> str:
+    from thresher.hw.accelerator import CLOCKS  # noqa: PLC0415  # heavy, and not for dummies
+
+    return stop_clocks(verilog, TOP, CLOCKS)
+
+
 def _check(job: Job, seen: Seen) -> None:
     if seen.outside:
         raise ThresherError(
@@ -185,12 +191,17 @@ def _run_bench(
 ) -> tuple[Image, Seen, float, str]:
     started = time.monotonic()
     check_simulator(simulator)  # before the work, since the user waits for it
-    verilog = machine_verilog(job.config) if component is None else ""
-    verilog = verilog or to_verilog((component or _accelerator)(job.config), TOP)
+    if component is None:
+        verilog = machine_verilog(job.config)
+        if simulator == "verilator" and wave is None:
+            verilog = _with_stopped_clocks(verilog)
+    else:
+        verilog = to_verilog(component(job.config), TOP)
     parameters = _widths(verilog) | {
         "PORT_BITS": job.config.port_bits,
         "ADDRESS_BITS": job.config.address_bits,
         "MEMORY_BITS": _memory_bits(job),
+        "RESET": int(simulator == "icarus"),
     }
     bench = Path(__file__).with_name("bench.sv").read_text()
     build = build_simulator(

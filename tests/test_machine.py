@@ -32,6 +32,7 @@ from thresher.golden.pooling import divisors
 from thresher.golden.random_network import random_graph, random_inputs, random_network
 from thresher.golden.read import read_model
 from thresher.golden.read.gathering import NOWHERE, gather
+from thresher.hw.verilog import stop_clocks
 from thresher.sim.builds import SHARING, verilator_program, verilator_root
 from thresher.sim.compare import compare_counters, compare_values, expected_outputs
 from thresher.sim.machine import machine_verilog, run_machine
@@ -119,8 +120,8 @@ def check(
     assert compared.counters_compared >= 5 * len(program.passes)
 
 
-def check_random(config: Config, seed: int, **sizes: Any) -> None:
-    """Check a random chain or graph on random inputs, in a random mode, with a random memory."""
+def draw_run(config: Config, seed: int, **sizes: Any) -> dict[str, Any]:
+    """Return a random chain or graph, random inputs, mode and memory, as ``check`` takes them."""
     rng = np.random.default_rng(seed)
     draw = random_graph if seed % 2 else random_network
     while True:
@@ -136,7 +137,20 @@ def check_random(config: Config, seed: int, **sizes: Any) -> None:
             assert "does not fit" in text or "product is 0" in text  # others are tried
             continue
         break
-    check(network, inputs, config, skip, keep_layers=keep, latency=latency, stall=stall)
+    return {
+        "network": network,
+        "inputs": inputs,
+        "config": config,
+        "skip": skip,
+        "keep_layers": keep,
+        "latency": latency,
+        "stall": stall,
+    }
+
+
+def check_random(config: Config, seed: int, **sizes: Any) -> None:
+    """Check a random network on random inputs, in a random mode, with a random memory."""
+    check(**draw_run(config, seed, **sizes))
 
 
 def digits(count: int) -> npt.NDArray[np.int64]:
@@ -408,6 +422,22 @@ def test_network_under_icarus_equals_golden() -> None:
 
 def test_network_under_the_simulator_of_amaranth_equals_golden() -> None:
     check(*tiny_network(), ONE_LANE, Skip.BOTH, keep_layers=True, simulator="amaranth", stall=60)
+
+
+@pytest.mark.parametrize("seed", [27, 33, 35, 39])
+def test_clocks_that_stop_change_neither_memory_nor_cycles(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = draw_run(ONE_LANE, seed)
+    program = compile_network(drawn["network"], ONE_LANE, drawn["inputs"], drawn["skip"])
+    image, latency = program.image, drawn["latency"]
+    assert {part.operand is None for part in program.passes} == {False, True}
+    runs = []
+    for stop in (stop_clocks, lambda verilog, *_: verilog):
+        monkeypatch.setattr("thresher.sim.machine.stop_clocks", stop)
+        runs.append(run_machine(ONE_LANE, image, program.program, latency=latency, stall=60))
+    assert runs[0].cycles == runs[1].cycles
+    np.testing.assert_array_equal(runs[0].memory, runs[1].memory)
 
 
 def test_machine_that_gets_no_time_is_given_up() -> None:
