@@ -79,223 +79,285 @@ class Pooler(PoolerPorts):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        run = self.run
-        address_bits = (self.config.pool_depth - 1).bit_length()
-        map_bits = self.config.map_bits
-        m.submodules.store = store = PartialStore(self.config)
-        m.submodules.x = x = WindowAxis(map_bits)
-        m.submodules.y = y = WindowAxis(map_bits)
-        for axis, name, side in ((x, "x", "width"), (y, "y", "height")):
-            m.d.comb += [
-                axis.kernel.eq(run[f"pool_{side}"]),
-                axis.stride.eq(run[f"pool_stride_{name}"]),
-                axis.count.eq(run[f"pooled_{side}"]),
-                axis.pad.eq(run[f"pool_pad_{name}"]),
-            ]
-        lack_bits = self.config.pool_lacks.bit_length()
-        m.submodules.cut_x = cut_x = CutAxis(map_bits, lack_bits)
-        m.submodules.cut_y = cut_y = CutAxis(map_bits, lack_bits)
-        for cut, name in ((cut_x, "x"), (cut_y, "y")):
-            m.d.comb += [
-                cut.pad.eq(run[f"pool_pad_{name}"]),
-                cut.room.eq(run[f"pool_room_{name}"]),
-                cut.stride.eq(run[f"pool_stride_{name}"]),
-            ]
-
-        # Place in the map.
-        channel = Signal(self.config.column_bits)
-        position = Signal(self.config.position_bits)
-        row = Signal(map_bits)
-        final_channel = Signal()
-        final_position = Signal()
-        final_row = Signal()
-        m.d.comb += [
-            final_channel.eq(channel + 1 == self.channels),
-            final_position.eq(position + 1 == run.out_width),
-            final_row.eq(row + 1 == run.out_height),
-        ]
-
-        # Window of the current operation, counted from the oldest open one, and the address of its
-        # channel 0. Each value begins with the oldest window, that of `corner`.
-        window_x = Signal(map_bits)
-        window_y = Signal(map_bits)
-        newest_x = Signal()
-        newest_y = Signal()
-        row_size = Signal(address_bits + 1)
-        oldest_row = Signal(address_bits)
-        following_row = Signal(address_bits)
-        corner = Signal(address_bits)
-        window = Signal(address_bits)  # valid from a value's second window on
-        window_row = Signal(address_bits)  # the same for its second row of windows on
-        at_window = Signal(address_bits)
-        at_row = Signal(address_bits)
-        m.d.comb += [newest_x.eq(window_x + 1 == x.open), newest_y.eq(window_y + 1 == y.open)]
-        m.d.comb += [
-            at_window.eq(Mux((window_x == 0) & (window_y == 0), corner, window)),
-            following_row.eq(oldest_row + row_size),
-            at_row.eq(Mux(window_y == 0, corner, window_row)),
-        ]
-
-        # Sending: what is left of a row of windows, and the rows left. The oldest row is finished
-        # by this input row; its oldest window, by this position (of several, none).
-        finishes_row = Signal()
-        finishes_window = Signal()
-        m.d.comb += [
-            finishes_row.eq(Mux(final_row, y.open != 0, y.closing)),
-            finishes_window.eq(Mux(final_position, x.open == 1, x.closing)),
-        ]
-        values_left = Signal(address_bits + 1)
-        rows_left = Signal(map_bits)
-
-        steady = x.ready & y.ready  # the place has its windows
-
-        # row_size = pooled_width * channels, a bit of pooled_width a cycle.
-        multiplier = Signal(map_bits)
-        addend = Signal(address_bits + 1)
-
-        def next_row() -> None:
-            """Go to the next input row, the windows that it ended being sent."""
-            m.d.comb += [y.step.eq(~final_row), y.restart.eq(final_row)]
-            m.d.sync += row.eq(Mux(final_row, 0, row + 1))
-
-        m.d.comb += [
-            store.run.eq(run),
-            store.value.eq(self.i.payload.value),
-            store.overwrite.eq(
-                (x.all_begin | (x.newest_begins & newest_x))
-                & (y.all_begin | (y.newest_begins & newest_y))
-            ),
-            store.address.eq(at_window + channel),
-            store.last.eq(values_left == 1),
-            store.lacks.eq(Mux(run.pool_scales != 0, Cat(cut_x.lacks, cut_y.lacks), 0)),
-            store.scale.eq(self.scale),
-            cut_y.restart.eq(y.restart),
-        ]
-        with m.If(store.emit & store.ready):
-            m.d.comb += [
-                cut_x.step.eq(final_channel),
-                cut_x.restart.eq(store.last),
-                cut_y.step.eq(store.last),
-            ]
-            m.d.sync += values_left.eq(Mux(store.last, row_size, values_left - 1))
-        wiring.connect(m, store.o, wiring.flipped(self.o))
-        if self.config.residual:
-            m.d.comb += [
-                store.sums.valid.eq(self.sums.valid),
-                store.sums.payload.eq(self.sums.payload),
-                self.sums.ready.eq(store.sums.ready & ~self.start),
-            ]
+        pooling = _Pooling(m, self)
         with m.FSM(name="phase"):
             with m.State("START"):
-                m.d.comb += [x.restart.eq(1), y.restart.eq(1), cut_x.restart.eq(1)]
-                m.d.sync += [multiplier.eq(run.pooled_width), addend.eq(self.channels)]
-                m.next = "PREPARE"
-                with m.If(run.pool == Pool.NONE):
-                    m.next = "PASS"
-                if self.config.residual:
-                    with m.If(run.add):
-                        m.next = "ADD"
-
+                pooling.start()
             with m.State("ADD"):
                 pass  # sums go to the store's scaler by themselves
-
             with m.State("PASS"):
                 m.d.comb += [
                     self.o.valid.eq(self.i.valid & ~self.start),
                     self.o.payload.eq(self.i.payload),
                     self.i.ready.eq(self.o.ready & ~self.start),
                 ]
-
             with m.State("PREPARE"):
-                m.d.sync += [multiplier.eq(multiplier >> 1), addend.eq(addend << 1)]
-                with m.If(multiplier[0]):
-                    m.d.sync += row_size.eq(row_size + addend)
-                with m.If(multiplier == 0):
-                    m.d.sync += values_left.eq(row_size)
-                    m.next = "RECEIVE"
-
+                pooling.prepare()
             with m.State("RECEIVE"):
-                no_window = (x.open == 0) | (y.open == 0)
-                done = no_window | (newest_x & newest_y)
-                accepted = Signal()
-                ready = Signal()
-                m.d.comb += [
-                    ready.eq(steady & store.ready & ~self.start),
-                    store.update.eq(self.i.valid & steady & ~no_window),
-                    store.emit.eq(
-                        store.update
-                        & finishes_row
-                        & finishes_window
-                        & (window_x == 0)
-                        & (window_y == 0)
-                    ),
-                    self.i.ready.eq(ready & done),
-                    accepted.eq(self.i.valid & self.i.ready),
-                ]
-
-                # The windows of one value, rows of them outermost.
-                with m.If(self.i.valid & ready & ~done):
-                    with m.If(newest_x):
-                        m.d.sync += [
-                            window_x.eq(0),
-                            window_y.eq(window_y + 1),
-                            window_row.eq(at_row + row_size),
-                            window.eq(at_row + row_size),
-                        ]
-                    with m.Else():
-                        m.d.sync += [
-                            window_x.eq(window_x + 1),
-                            window.eq(at_window + self.channels),
-                        ]
-
-                # The next value.
-                with m.If(accepted):
-                    m.d.sync += [window_x.eq(0), window_y.eq(0), channel.eq(channel + 1)]
-                    with m.If(final_channel):
-                        m.d.sync += [channel.eq(0), position.eq(position + 1)]
-                        m.d.comb += x.step.eq(~final_position)
-                        with m.If(x.closing):
-                            m.d.sync += corner.eq(corner + self.channels)
-                        with m.If(final_position):
-                            m.d.comb += x.restart.eq(1)
-                            m.d.sync += [position.eq(0), corner.eq(oldest_row)]
-                            with m.If(finishes_row & (x.open > 1)):
-                                # The windows cut by the map's side, and further rows at its end.
-                                m.d.sync += [
-                                    window.eq(corner),
-                                    rows_left.eq(Mux(final_row, y.open, 1)),
-                                ]
-                                m.next = "SEND"
-                            with m.Elif(finishes_row):
-                                m.d.sync += [
-                                    oldest_row.eq(following_row),
-                                    corner.eq(following_row),
-                                    window.eq(following_row),
-                                    rows_left.eq(y.open - 1),
-                                ]
-                                with m.If(final_row & (y.open != 1)):
-                                    m.next = "SEND"
-                                with m.Else():
-                                    next_row()
-                            with m.Else():
-                                next_row()
-
+                pooling.receive()
             with m.State("SEND"):
-                m.d.comb += [store.emit.eq(1), store.address.eq(window)]
-                with m.If(store.ready):
-                    m.d.sync += [
-                        window.eq(window + 1),
-                        channel.eq(Mux(final_channel, 0, channel + 1)),
-                    ]
-                    with m.If(store.last):
-                        m.d.sync += [
-                            oldest_row.eq(window + 1),
-                            corner.eq(window + 1),
-                            rows_left.eq(rows_left - 1),
-                        ]
-                        with m.If(rows_left == 1):
-                            next_row()
-                            m.next = "RECEIVE"
-
+                pooling.send()
         whole: Elaboratable = ResetInserter(self.start)(m)
         return whole
+
+
+class _Pooling:
+    """The parts of a pooler, where it is in the map, and what it does in each phase."""
+
+    def __init__(self, m: Module, ports: Pooler) -> None:
+        self.m, self.ports = m, ports
+        self._place_parts()
+        self._count_places()
+        self._address_windows()
+        self._find_finished()
+        # row_size = pooled_width * channels, a bit of pooled_width a cycle.
+        self.multiplier = Signal(ports.config.map_bits)
+        self.addend = Signal.like(self.row_size)
+        self._serve_store()
+
+    def _place_parts(self) -> None:
+        """Place the store and, for each axis, what knows of its windows."""
+        m, run, config = self.m, self.ports.run, self.ports.config
+        m.submodules.store = self.store = PartialStore(config)
+        m.submodules.x = self.x = WindowAxis(config.map_bits)
+        m.submodules.y = self.y = WindowAxis(config.map_bits)
+        for axis, name, side in ((self.x, "x", "width"), (self.y, "y", "height")):
+            m.d.comb += [
+                axis.kernel.eq(run[f"pool_{side}"]),
+                axis.stride.eq(run[f"pool_stride_{name}"]),
+                axis.count.eq(run[f"pooled_{side}"]),
+                axis.pad.eq(run[f"pool_pad_{name}"]),
+            ]
+        lack_bits = config.pool_lacks.bit_length()
+        m.submodules.cut_x = self.cut_x = CutAxis(config.map_bits, lack_bits)
+        m.submodules.cut_y = self.cut_y = CutAxis(config.map_bits, lack_bits)
+        for cut, name in ((self.cut_x, "x"), (self.cut_y, "y")):
+            m.d.comb += [
+                cut.pad.eq(run[f"pool_pad_{name}"]),
+                cut.room.eq(run[f"pool_room_{name}"]),
+                cut.stride.eq(run[f"pool_stride_{name}"]),
+            ]
+
+    def _count_places(self) -> None:
+        """Place in the map."""
+        run, config = self.ports.run, self.ports.config
+        self.channel = Signal(config.column_bits)
+        self.position = Signal(config.position_bits)
+        self.row = Signal(config.map_bits)
+        self.final_channel = Signal()
+        self.final_position = Signal()
+        self.final_row = Signal()
+        self.m.d.comb += [
+            self.final_channel.eq(self.channel + 1 == self.ports.channels),
+            self.final_position.eq(self.position + 1 == run.out_width),
+            self.final_row.eq(self.row + 1 == run.out_height),
+        ]
+
+    def _address_windows(self) -> None:
+        """Window of the current operation, counted from the oldest open one, and its address.
+
+        That is the address of its channel 0. Each value begins with the oldest window, that of
+        ``corner``.
+        """
+        map_bits = self.ports.config.map_bits
+        address_bits = (self.ports.config.pool_depth - 1).bit_length()
+        self.window_x = Signal(map_bits)
+        self.window_y = Signal(map_bits)
+        self.newest_x = Signal()
+        self.newest_y = Signal()
+        self.row_size = Signal(address_bits + 1)
+        self.oldest_row = Signal(address_bits)
+        self.following_row = Signal(address_bits)
+        self.corner = Signal(address_bits)
+        self.window = Signal(address_bits)  # valid from a value's second window on
+        self.window_row = Signal(address_bits)  # the same for its second row of windows on
+        self.at_window = Signal(address_bits)
+        self.at_row = Signal(address_bits)
+        self.m.d.comb += [
+            self.newest_x.eq(self.window_x + 1 == self.x.open),
+            self.newest_y.eq(self.window_y + 1 == self.y.open),
+            self.at_window.eq(
+                Mux((self.window_x == 0) & (self.window_y == 0), self.corner, self.window)
+            ),
+            self.following_row.eq(self.oldest_row + self.row_size),
+            self.at_row.eq(Mux(self.window_y == 0, self.corner, self.window_row)),
+        ]
+
+    def _find_finished(self) -> None:
+        """What is to be sent: what is left of a row of windows, and the rows left.
+
+        The oldest row is finished by this input row; its oldest window, by this position (of
+        several, none).
+        """
+        x, y = self.x, self.y
+        self.finishes_row = Signal()
+        self.finishes_window = Signal()
+        self.m.d.comb += [
+            self.finishes_row.eq(Mux(self.final_row, y.open != 0, y.closing)),
+            self.finishes_window.eq(Mux(self.final_position, x.open == 1, x.closing)),
+        ]
+        self.values_left = Signal.like(self.row_size)
+        self.rows_left = Signal(self.ports.config.map_bits)
+
+    def _serve_store(self) -> None:
+        """Give the store its operands and sums, and pass its results on."""
+        m, ports, store, x, y = self.m, self.ports, self.store, self.x, self.y
+        cut_x, cut_y = self.cut_x, self.cut_y
+        m.d.comb += [
+            store.run.eq(ports.run),
+            store.value.eq(ports.i.payload.value),
+            store.overwrite.eq(
+                (x.all_begin | (x.newest_begins & self.newest_x))
+                & (y.all_begin | (y.newest_begins & self.newest_y))
+            ),
+            store.address.eq(self.at_window + self.channel),
+            store.last.eq(self.values_left == 1),
+            store.lacks.eq(Mux(ports.run.pool_scales != 0, Cat(cut_x.lacks, cut_y.lacks), 0)),
+            store.scale.eq(ports.scale),
+            cut_y.restart.eq(y.restart),
+        ]
+        with m.If(store.emit & store.ready):
+            m.d.comb += [
+                cut_x.step.eq(self.final_channel),
+                cut_x.restart.eq(store.last),
+                cut_y.step.eq(store.last),
+            ]
+            m.d.sync += self.values_left.eq(Mux(store.last, self.row_size, self.values_left - 1))
+        wiring.connect(m, store.o, wiring.flipped(ports.o))
+        if ports.config.residual:
+            m.d.comb += [
+                store.sums.valid.eq(ports.sums.valid),
+                store.sums.payload.eq(ports.sums.payload),
+                ports.sums.ready.eq(store.sums.ready & ~ports.start),
+            ]
+
+    def start(self) -> None:
+        """Begin a map."""
+        m, run = self.m, self.ports.run
+        m.d.comb += [self.x.restart.eq(1), self.y.restart.eq(1), self.cut_x.restart.eq(1)]
+        m.d.sync += [self.multiplier.eq(run.pooled_width), self.addend.eq(self.ports.channels)]
+        m.next = "PREPARE"
+        with m.If(run.pool == Pool.NONE):
+            m.next = "PASS"
+        if self.ports.config.residual:
+            with m.If(run.add):
+                m.next = "ADD"
+
+    def prepare(self) -> None:
+        """Work out how many values a row of windows has."""
+        m = self.m
+        m.d.sync += [
+            self.multiplier.eq(self.multiplier >> 1),
+            self.addend.eq(self.addend << 1),
+        ]
+        with m.If(self.multiplier[0]):
+            m.d.sync += self.row_size.eq(self.row_size + self.addend)
+        with m.If(self.multiplier == 0):
+            m.d.sync += self.values_left.eq(self.row_size)
+            m.next = "RECEIVE"
+
+    def receive(self) -> None:
+        """Combine a value with each of its windows, then take the next one."""
+        m, i, store = self.m, self.ports.i, self.store
+        steady = self.x.ready & self.y.ready  # the place has its windows
+        no_window = (self.x.open == 0) | (self.y.open == 0)
+        done = no_window | (self.newest_x & self.newest_y)
+        accepted = Signal()
+        ready = Signal()
+        m.d.comb += [
+            ready.eq(steady & store.ready & ~self.ports.start),
+            store.update.eq(i.valid & steady & ~no_window),
+            store.emit.eq(
+                store.update
+                & self.finishes_row
+                & self.finishes_window
+                & (self.window_x == 0)
+                & (self.window_y == 0)
+            ),
+            i.ready.eq(ready & done),
+            accepted.eq(i.valid & i.ready),
+        ]
+        with m.If(i.valid & ready & ~done):
+            self._next_window()
+        with m.If(accepted):
+            m.d.sync += [self.window_x.eq(0), self.window_y.eq(0)]
+            self._next_value()
+
+    def _next_window(self) -> None:
+        """Go to the next window of a value, rows of them outermost."""
+        m = self.m
+        with m.If(self.newest_x):
+            m.d.sync += [
+                self.window_x.eq(0),
+                self.window_y.eq(self.window_y + 1),
+                self.window_row.eq(self.at_row + self.row_size),
+                self.window.eq(self.at_row + self.row_size),
+            ]
+        with m.Else():
+            m.d.sync += [
+                self.window_x.eq(self.window_x + 1),
+                self.window.eq(self.at_window + self.ports.channels),
+            ]
+
+    def _next_value(self) -> None:
+        """Go to the next value: of this position, this row, or the next row."""
+        m, x = self.m, self.x
+        m.d.sync += self.channel.eq(self.channel + 1)
+        with m.If(self.final_channel):
+            m.d.sync += [self.channel.eq(0), self.position.eq(self.position + 1)]
+            m.d.comb += x.step.eq(~self.final_position)
+            with m.If(x.closing):
+                m.d.sync += self.corner.eq(self.corner + self.ports.channels)
+            with m.If(self.final_position):
+                m.d.comb += x.restart.eq(1)
+                m.d.sync += [self.position.eq(0), self.corner.eq(self.oldest_row)]
+                self._end_row()
+
+    def _end_row(self) -> None:
+        """Go to the next input row, or send what this one has finished first."""
+        m, x, y = self.m, self.x, self.y
+        with m.If(self.finishes_row & (x.open > 1)):
+            # The windows cut by the map's side, and further rows at its end.
+            m.d.sync += [
+                self.window.eq(self.corner),
+                self.rows_left.eq(Mux(self.final_row, y.open, 1)),
+            ]
+            m.next = "SEND"
+        with m.Elif(self.finishes_row):
+            m.d.sync += [
+                self.oldest_row.eq(self.following_row),
+                self.corner.eq(self.following_row),
+                self.window.eq(self.following_row),
+                self.rows_left.eq(y.open - 1),
+            ]
+            with m.If(self.final_row & (y.open != 1)):
+                m.next = "SEND"
+            with m.Else():
+                self._next_row()
+        with m.Else():
+            self._next_row()
+
+    def _next_row(self) -> None:
+        """Go to the next input row, the windows that it ended being sent."""
+        m, y = self.m, self.y
+        m.d.comb += [y.step.eq(~self.final_row), y.restart.eq(self.final_row)]
+        m.d.sync += self.row.eq(Mux(self.final_row, 0, self.row + 1))
+
+    def send(self) -> None:
+        """Send a finished value of the rows of windows that are left."""
+        m, store, window = self.m, self.store, self.window
+        m.d.comb += [store.emit.eq(1), store.address.eq(window)]
+        with m.If(store.ready):
+            m.d.sync += [
+                window.eq(window + 1),
+                self.channel.eq(Mux(self.final_channel, 0, self.channel + 1)),
+            ]
+            with m.If(store.last):
+                m.d.sync += [
+                    self.oldest_row.eq(window + 1),
+                    self.corner.eq(window + 1),
+                    self.rows_left.eq(self.rows_left - 1),
+                ]
+                with m.If(self.rows_left == 1):
+                    self._next_row()
+                    m.next = "RECEIVE"
