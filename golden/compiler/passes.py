@@ -252,6 +252,16 @@ def _accumulators_a_position(
     return wider
 
 
+def _groups_of(stage: Stage, taps: Taps) -> IntArray:
+    """Return the group of each tap among those of its channel: by stride phase, then by kernel."""
+    (stride_y, stride_x), (dilation_y, dilation_x) = stage.stride, stage.dilation
+    phase_height, phase_width = stage.phase_shape
+    ky, kx = taps.ky * dilation_y, taps.kx * dilation_x
+    phase = (ky % stride_y) * stride_x + kx % stride_x
+    row, column = ky // stride_y, kx // stride_x
+    return np.asarray((phase * phase_height + row) * phase_width + column)
+
+
 def pass_of(
     stage: Stage,
     work: Work,
@@ -286,21 +296,16 @@ def pass_of(
         column_of[outputs] = number
         round_of[outputs], n_of[outputs] = np.divmod(np.arange(outputs.size), max(1, share))
     work = work.select(np.flatnonzero(column_of[work.taps.output] >= 0))
-    taps = work.taps
-    (stride_y, stride_x), (dilation_y, dilation_x) = stage.stride, stage.dilation
-    phase_height, phase_width = stage.phase_shape
-    ky, kx = taps.ky * dilation_y, taps.kx * dilation_x
-    phase = (ky % stride_y) * stride_x + kx % stride_x
-    group = phase * phase_height * phase_width + (ky // stride_y) * phase_width + kx // stride_x
-    in_channel: IntArray = group * channels + n_of[taps.output]
+    in_channel: IntArray = _groups_of(stage, work.taps) * channels + n_of[work.taps.output]
 
     # In the order of the tokens that meet them, so that each token's taps are shared out.
     places = reading.places(stage.in_shape[0])
     size = stage.channel_groups * channels
     groups = [reading.channels(lane) * stage.channel_groups for lane in range(lanes)]
     round_size = max(groups) * channels
-    in_channel += round_of[taps.output] * round_size
-    order = np.argsort(places.max(axis=0)[taps.channel] * size + in_channel, kind="stable")
+    in_channel += round_of[work.taps.output] * round_size
+    first_place = places.max(axis=0)[work.taps.channel]
+    order = np.argsort(first_place * size + in_channel, kind="stable")
     work, in_channel = work.select(order), in_channel[order]
     taps = work.taps
     column = column_of[taps.output]
@@ -365,6 +370,16 @@ def _rounds(
     return 1
 
 
+def _parts(columns: Sequence[IntArray], size: int, last: int) -> list[list[IntArray]]:
+    """Cut all columns alike: ``size`` channels each, and, if not 0, the ``last`` ones apart."""
+    widest = max(column.size for column in columns)
+    bounds = [*range(0, widest - last, size), widest - last, widest]
+    return [
+        [column[first:end] for column in columns]
+        for first, end in pairwise(bounds if last else bounds[:-1])
+    ]
+
+
 def cut_into_passes(
     stage: Stage,
     work: Work,
@@ -411,11 +426,7 @@ def cut_into_passes(
         if streamed and count > 1:
             last = int(np.ceil(widest * computing / ((count - 1) * longest + computing)))
         size = -(-(widest - last) // (count - (last > 0)))
-        bounds = [*range(0, widest - last, size), widest - last, widest]
-        parts = [
-            [column[first:end] for column in columns]
-            for first, end in pairwise(bounds if last else bounds[:-1])
-        ]
+        parts = _parts(columns, size, last)
         passes = []
         for number, part in enumerate(parts):
             rounds = 1  # since each reads the input through the port, for which loads wait

@@ -6,6 +6,7 @@ Each function takes the builder and a node, and sets the view of the node's outp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from thresher.golden.addition import ADD_HEADROOM, add
 from thresher.golden.descriptors import Rounding
-from thresher.golden.network import Add, Convolution
+from thresher.golden.network import Add, Convolution, Range
 from thresher.golden.read.tflite.arithmetic import quantize_multiplier, rescaled
 from thresher.golden.read.tflite.builder import INT8, Builder, NodeError, View
 from thresher.golden.read.tflite.file import Node, Tensor
@@ -137,9 +138,23 @@ def _read_with_constant(builder: Builder, node: Node, first: int, second: int) -
 
     view = builder.map(_negated(builder, node, view) if subtracts_map else view)
     biases = -constants if subtracts_constant else constants
+    flat = _constant_map(builder, f"{name}_constants", view, biases)
+    made = _added(builder, node, (source, view), (constant, flat), target)
+    layer = builder.layers[-1]
+    assert isinstance(layer, Add)
+    terms = np.broadcast_arrays(-values if subtracts_map else values, biases[:, None])
+    if source.scale < constant.scale:
+        terms = terms[::-1]
+    if not np.array_equal(_sum_of(layer, terms), wanted):  # halves, rounded up on either side of 0
+        raise NodeError("its difference has exact halves", "add a negative constant instead")
+    builder.views[target.number] = made
+
+
+def _constant_map(builder: Builder, name: str, view: View, biases: Int64Array) -> View:
+    """Add a map of the shape of a view that has one value in each channel."""
     channels = view.shape[0]
-    flat = Convolution(
-        name=builder.unique(f"{name}_constants"),
+    layer = Convolution(
+        name=builder.unique(name),
         inputs=(view.layer,),
         **codebook(np.zeros((channels, 1, 1, 1), np.int64)),
         bias=biases,
@@ -149,13 +164,12 @@ def _read_with_constant(builder: Builder, node: Node, first: int, second: int) -
         clip=(int(biases.min()), int(biases.max())),
         groups=channels,
     )
-    made = _added(builder, node, (source, view), (constant, builder.add(flat)), target)
-    layer = builder.layers[-1]
-    assert isinstance(layer, Add)
-    terms = np.broadcast_arrays(-values if subtracts_map else values, biases[:, None])
-    if source.scale < constant.scale:
-        terms = terms[::-1]
-    found = add(
+    return builder.add(layer)
+
+
+def _sum_of(layer: Add, terms: Sequence[Int64Array]) -> Int64Array:
+    """Return what a layer makes of its two inputs."""
+    return add(
         *terms,
         operand_scale=layer.operand_scale,
         operand_shift=layer.operand_shift,
@@ -164,9 +178,6 @@ def _read_with_constant(builder: Builder, node: Node, first: int, second: int) -
         rounding=layer.rounding,
         clip=layer.clip,
     )
-    if not np.array_equal(found, wanted):  # a half, rounded up on either side of zero
-        raise NodeError("its difference has exact halves", "add a negative constant instead")
-    builder.views[target.number] = made
 
 
 def _constants(builder: Builder, source: Tensor, constant: Tensor, target: Tensor) -> Int64Array:
@@ -213,47 +224,53 @@ def read_prelu(builder: Builder, node: Node) -> None:
     name = f"prelu{node.number}"
     slopes = data.ravel() - slope.zero_point
     if np.unique(slopes).size == 1:
-        made = np.where(values >= 0, above, rescaled(values * int(slopes[0]), factor))
-        result = builder.lookup(view, builder.unique(name), target, np.clip(made, *limits))
-        check_shape(result.places, target)
-        builder.views[target.number] = result
-        return
-    view = builder.map(view)
-    channels = view.shape[0]
-    if not data.shape[-1:] == (channels,) == (data.size,):
-        raise NodeError(
-            f"its slopes have shape {data.shape} beside {source.shape}",
-            "use one slope, or one a channel",
+        table = np.where(values >= 0, above, rescaled(values * int(slopes[0]), factor))
+        made = builder.lookup(view, builder.unique(name), target, np.clip(table, *limits))
+    else:
+        view = builder.map(view)
+        if not data.shape[-1:] == (view.shape[0],) == (data.size,):
+            raise NodeError(
+                f"its slopes have shape {data.shape} beside {source.shape}",
+                "use one slope, or one a channel",
+            )
+        table = np.clip(np.where(values >= 0, above, 0), *limits)
+        positive = builder.lookup(view, builder.unique(f"{name}_positive"), None, table)
+        below = _sloped(builder, name, view, slopes, factor=factor, limits=limits)
+        layer = Add(
+            name=builder.unique(name),
+            inputs=(positive.layer, below.layer),
+            operand_scale=1,
+            operand_shift=1,
+            scale=1,
+            shift=_SHIFT - 1,
+            rounding=Rounding.DOUBLE,
+            clip=limits,
         )
-    table = np.clip(np.where(values >= 0, above, 0), *limits)
-    positive = builder.lookup(view, builder.unique(f"{name}_positive"), None, table)
-    negative = view
-    if (slopes < 0).any():
-        name_of_part = builder.unique(f"{name}_negative")
-        negative = builder.lookup(view, name_of_part, None, np.minimum(values, 0))
+        made = builder.add(layer, target)
+    check_shape(made.places, target)
+    builder.views[target.number] = made
+
+
+def _sloped(
+    builder: Builder, name: str, view: View, slopes: Int64Array, *, factor: float, limits: Range
+) -> View:
+    """Add the products of what is negative and a slope a channel; of what is not they are 0."""
+    has_negative = bool((slopes < 0).any())
+    if has_negative:
+        low, high = view.values
+        table = np.minimum(np.arange(low, high + 1), 0)
+        view = builder.lookup(view, builder.unique(f"{name}_negative"), None, table)
+    channels = view.shape[0]
     scale, shift = quantize_multiplier(factor)
-    products = Convolution(
+    layer = Convolution(
         name=builder.unique(f"{name}_slopes"),
-        inputs=(negative.layer,),
+        inputs=(view.layer,),
         **codebook(slopes.reshape(channels, 1, 1, 1)),
         bias=np.zeros(channels, np.int64),
         scale=np.full(channels, scale),
         shift=np.full(channels, shift),
         rounding=Rounding.DOUBLE,
-        clip=(limits[0], limits[1] if (slopes < 0).any() else 0),
+        clip=(limits[0], limits[1] if has_negative else 0),
         groups=channels,
     )
-    below = builder.add(products)
-    layer = Add(
-        name=builder.unique(name),
-        inputs=(positive.layer, below.layer),
-        operand_scale=1,
-        operand_shift=1,
-        scale=1,
-        shift=_SHIFT - 1,
-        rounding=Rounding.DOUBLE,
-        clip=limits,
-    )
-    whole = builder.add(layer, target)
-    check_shape(whole.places, target)
-    builder.views[target.number] = whole
+    return builder.add(layer)
