@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.codes.rlc import rlc_map_words
+from thresher.golden.compiler.layout import StoredMap
 from thresher.golden.compiler.passes import Pass
 from thresher.golden.compiler.stages import Stage, outputs_met, token_pieces
 from thresher.golden.config import Config, Skip
-
-if TYPE_CHECKING:
-    from thresher.golden.compiler.layout import StoredMap
 
 __all__ = ["predict_counters", "stored_values"]
 
