@@ -37,7 +37,8 @@ def bench(
     groups
         Of peers (six shapes, operands resident), memory (the same from memory to memory), gemm
         (256 x 256 x 256 at 16 densities), eie (the nine layers of EIE), lenet (weights streamed
-        from memory); joined by commas. By default all.
+        from memory), mlperf (MLPerf Tiny's networks), squeezenet (on a photograph); joined by
+        commas. By default all.
     quick
         A selection that takes under two minutes when the simulator is built.
     lanes

@@ -37,7 +37,7 @@ def compress(
     weight_bits: int = 8,
     json: JsonFile = None,
 ) -> int:
-    """Compress a dense network: prune, share weights, run-code, Huffman-code.
+    """Compress a dense network (.npz) to a .thr file: prune, share weights, code runs and indices.
 
     Parameters
     ----------

@@ -38,9 +38,10 @@ def demo(
     simulator: SimulatorName | None = None,
     json: JsonFile = None,
 ) -> int:
-    """Run LeNet-5 on several digits on the simulated hardware, with and without skipping zeros.
+    """Run LeNet-5 on several digits, or SqueezeNet on a photograph, on the simulated hardware.
 
-    Or SqueezeNet on a photograph, as Deep Compression's authors published it.
+    Digits are run with and without skipping zeros. SqueezeNet is that of Deep Compression's
+    authors.
 
     Parameters
     ----------

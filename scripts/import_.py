@@ -42,7 +42,9 @@ def import_(
     classes: Classes = None,
     json: JsonFile = None,
 ) -> int:
-    """Import a model: integers as they are, floats by calibration.
+    """Import a TFLite, ONNX or Deep Compression model to a .thr file.
+
+    Integers are taken as they are, floats by calibration.
 
     Parameters
     ----------

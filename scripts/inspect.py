@@ -59,7 +59,9 @@ def inspect(network: str, /, *, json: JsonFile = None) -> int:
     table.append(("total", "", "", "", "", "", "", *(f"{value:,.0f}" for value in sums)))
     header = ["layer", "kind", "weights", "output", "density", "codebook", "bits"]
     header += ["dense B", "coded B", "entropy B", "MACs", "non-zero MACs"]
-    print_table(f"{net.name}: input {net.input_shape}, {net.multiplier}", header, table, left=4)
+    print_table(
+        f"{net.name}: input {net.input_shape}, multiplier {net.multiplier}", header, table, left=4
+    )
     print("\nbytes: " + " -> ".join(f"{stage.name} {stage.bytes:,}" for stage in stages))
     return 0
 

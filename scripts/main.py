@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import keyword
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 from cyclopts import App, CycloptsError
+
+from thresher.scripts.bench import bench
+from thresher.scripts.compare import compare
+from thresher.scripts.compress import compress
+from thresher.scripts.demo import demo
+from thresher.scripts.doctor import doctor
+from thresher.scripts.energy import energy
+from thresher.scripts.estimate import estimate
+from thresher.scripts.generate import generate
+from thresher.scripts.import_ import import_
+from thresher.scripts.inspect import inspect
+from thresher.scripts.simulate import simulate
+from thresher.scripts.synth import synth
 
 __all__ = ["VERBS", "app", "main"]
 
@@ -18,84 +31,63 @@ app = App(
     help="Compressed neural networks on generated hardware, with open tools only.",
     help_on_error=False,
 )
-VERBS = {
-    "demo": (
-        "Run LeNet-5 on several digits, or SqueezeNet on a photograph, on the simulated hardware.",
-        [
-            "thresher demo",
-            "thresher demo lenet-300-100 --input mnist:0-9 --lanes 2",
-            "thresher demo --network squeezenet --photo cat.png --data DIR",
-        ],
-    ),
-    "compress": (
-        "Compress a dense network (.npz) to a .thr file.",
-        ["thresher compress dense.npz -o net.thr --density 0.1 --calibration x.npy"],
-    ),
-    "import": (
-        "Import a TFLite, ONNX or Deep Compression model to a .thr file.",
-        [
-            "thresher import model_int8.tflite -o net.thr",
-            "thresher import model.onnx --calibrate x.npy --percentile 99.9",
-            "thresher import model.tflite --check",
-        ],
-    ),
-    "generate": (
-        "Write the Verilog of a machine.",
-        [
-            "thresher generate lenet-5 --lanes 4 --multiplier shift -o rtl",
-            "thresher generate --lanes 8 --set tap_depth=8192 --split -o rtl",
-        ],
-    ),
-    "simulate": (
-        "Run a network on the simulated hardware and compare it with golden.",
-        [
-            "thresher simulate lenet-5 --input mnist:0-9 --lanes 4 -o run",
-            "thresher simulate net.thr --input x.npy --skip none --json figures.json",
-        ],
-    ),
-    "estimate": (
-        "Predict the cycles of a network without simulating its hardware.",
-        [
-            "thresher estimate lenet-5 --input mnist:0-9 --lanes 4",
-            "thresher estimate --shapes resnet-50 --densities 0.3,0.5 --lanes 8",
-        ],
-    ),
-    "compare": (
-        "Compare a run with golden again, value by value.",
-        ["thresher compare run"],
-    ),
-    "synth": (
-        "Show the area and the clock of a machine on an ECP5.",
-        [
-            "thresher synth --lanes 4",
-            "thresher synth --lanes 2 --place --seed 2 --path",
-            "thresher synth --lanes 4 --multiplier all --place",
-        ],
-    ),
-    "energy": (
-        "Show the bytes that a run moved, and its energy.",
-        ["thresher energy run", "thresher energy run --figures my_process.json --json -"],
-    ),
-    "bench": (
-        "Measure the machine on workloads of published cycle counts.",
-        ["thresher bench --quick", "thresher bench --groups peers,gemm --json figures.json"],
-    ),
-    "doctor": (
-        "Show the tools that are found, and what to do about those that are not.",
-        ["thresher doctor", "thresher doctor --json -"],
-    ),
-    "inspect": (
-        "Show the table of a network.",
-        ["thresher inspect lenet-5", "thresher inspect net.thr --json -"],
-    ),
+VERBS: dict[Callable[..., int], list[str]] = {
+    demo: [
+        "thresher demo",
+        "thresher demo lenet-300-100 --input mnist:0-9 --lanes 2",
+        "thresher demo --network squeezenet --photo cat.png --data DIR",
+    ],
+    compress: [
+        "thresher compress dense.npz -o net.thr --density 0.1 --calibration x.npy",
+    ],
+    import_: [
+        "thresher import model_int8.tflite -o net.thr",
+        "thresher import model.onnx --calibrate x.npy --percentile 99.9",
+        "thresher import model.tflite --check",
+    ],
+    generate: [
+        "thresher generate lenet-5 --lanes 4 --multiplier shift -o rtl",
+        "thresher generate --lanes 8 --set tap_depth=8192 --split -o rtl",
+    ],
+    simulate: [
+        "thresher simulate lenet-5 --input mnist:0-9 --lanes 4 -o run",
+        "thresher simulate net.thr --input x.npy --skip none --json figures.json",
+    ],
+    estimate: [
+        "thresher estimate lenet-5 --input mnist:0-9 --lanes 4",
+        "thresher estimate --shapes resnet-50 --densities 0.3,0.5 --lanes 8",
+    ],
+    compare: [
+        "thresher compare run",
+    ],
+    synth: [
+        "thresher synth --lanes 4",
+        "thresher synth --lanes 2 --place --seed 2 --path",
+        "thresher synth --lanes 4 --multiplier all --place",
+    ],
+    energy: [
+        "thresher energy run",
+        "thresher energy run --figures my_process.json --json -",
+    ],
+    bench: [
+        "thresher bench --quick",
+        "thresher bench --groups peers,gemm --json figures.json",
+    ],
+    doctor: [
+        "thresher doctor",
+        "thresher doctor --json -",
+    ],
+    inspect: [
+        "thresher inspect lenet-5",
+        "thresher inspect net.thr --json -",
+    ],
 }
-# A verb's module is imported when it is called, so that help comes at once.
-for _name, (_help, _examples) in VERBS.items():
-    _python_name = f"{_name}_" if keyword.iskeyword(_name) else _name
+"""Examples of each verb. The rest of its help is its docstring."""
+
+for _verb, _examples in VERBS.items():
     app.command(
-        f"thresher.scripts.{_python_name}:{_python_name}",
-        name=_name,
-        help=_help,
+        _verb,
+        name=_verb.__name__.rstrip("_"),
         help_epilogue="\n".join(["Examples:", "", *(f"    {line}" for line in _examples)]),
     )
 

@@ -68,6 +68,7 @@ Settings = Annotated[
     list[str] | None,
     Parameter(
         name="--set",
+        negative="",
         help="Another parameter of the machine, NAME=VALUE, e.g. tap_depth=8192; repeatable.",
     ),
 ]
