@@ -16,14 +16,7 @@ from thresher.golden.descriptors import Rounding
 from thresher.golden.integers import integers
 from thresher.golden.requantise import requantise
 
-__all__ = [
-    "MOST_LACKING",
-    "average_pool",
-    "counted_places",
-    "divisors",
-    "lacking",
-    "max_pool",
-]
+__all__ = ["MOST_LACKING", "average_pool", "counted_places", "divisors", "lacking", "max_pool"]
 
 Int64Array = npt.NDArray[np.int64]
 Pair = tuple[int, int]

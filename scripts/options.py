@@ -40,7 +40,6 @@ __all__ = [
     "write_json",
 ]
 
-
 Lanes = Literal[1, 2, 4, 8, 16]
 Multiplier = Literal["exact", "shift", "shift1", "lut"]
 SkipMode = Literal["none", "gate", "weights", "activations", "both"]

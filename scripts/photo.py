@@ -74,7 +74,7 @@ def squeezenet(data: Path, photo: Path) -> CompressedNetwork:
     files = [
         *sorted(model.parent.glob("*")),
         *samples,
-        *(file for folder in sources for file in sorted(folder.glob("*.py"))),
+        *(file for folder in sources for file in sorted(folder.rglob("*.py"))),
     ]
     digest = hashlib.sha256(str(thr_file.VERSION).encode())
     for file in files:

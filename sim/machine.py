@@ -140,7 +140,11 @@ def run_machine(
 def machine_verilog(config: Config) -> str:
     """Return the Verilog of the accelerator, from the cache if nothing has changed since."""
     root = Path(thresher.__file__).parent
-    sources = [*root.glob("hw/**/*.py"), *root.glob("golden/*.py"), *root.glob("golden/codes/*.py")]
+    sources = [
+        *root.glob("hw/**/*.py"),
+        *root.glob("golden/*.py"),
+        *root.glob("golden/codes/**/*.py"),
+    ]
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     digest.update(version("amaranth").encode() + version("pyosys").encode())
     for path in sorted(sources):

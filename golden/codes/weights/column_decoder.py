@@ -24,13 +24,7 @@ from thresher.golden.codes.weights.pairs import expand_runs, read_lengths, read_
 from thresher.golden.config import Config
 from thresher.golden.descriptors import ErrorCode
 
-__all__ = [
-    "Column",
-    "ColumnLoad",
-    "RowTaps",
-    "decode_column",
-    "read_tables",
-]
+__all__ = ["Column", "ColumnLoad", "RowTaps", "decode_column", "read_tables"]
 
 Int64Array = npt.NDArray[np.int64]
 

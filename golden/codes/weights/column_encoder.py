@@ -20,9 +20,7 @@ from thresher.golden.codes.weights.column import (
 from thresher.golden.codes.weights.pairs import LENGTH_BITS, pair_fields, zero_runs
 from thresher.golden.config import Config
 
-__all__ = [
-    "encode_column",
-]
+__all__ = ["encode_column"]
 
 
 def encode_column(

@@ -19,11 +19,7 @@ from thresher.golden.codes.weights.pairs import (
 )
 from thresher.golden.descriptors import ErrorCode
 
-__all__ = [
-    "best_format",
-    "decode_layer",
-    "encode_layer",
-]
+__all__ = ["best_format", "decode_layer", "encode_layer"]
 
 UInt8Array = npt.NDArray[np.uint8]
 
