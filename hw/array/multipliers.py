@@ -44,6 +44,11 @@ class MultiplierSignature(wiring.Signature):
 class Multiplier(wiring.Component):
     """Base of the multipliers.
 
+    Timing contract
+    ---------------
+    Latency
+        None; a combinational path from ``activation`` and ``code`` to ``product``.
+
     Parameters
     ----------
     config
@@ -60,13 +65,7 @@ class Multiplier(wiring.Component):
 
 
 class ExactMultiplier(Multiplier):
-    """The product operator; synthesis chooses, for example one DSP block.
-
-    Timing contract
-    ---------------
-    Latency
-        None; a combinational path from ``activation`` and ``code`` to ``product``.
-    """
+    """The product operator; synthesis chooses, for example one DSP block."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -79,11 +78,6 @@ class ShiftMultiplier(Multiplier):
 
     The number of terms follows from ``config.multiplier``. Codes of weights outside of
     ``-2**(weight_bits - 1) .. 2**(weight_bits - 1)`` give the product's low bits.
-
-    Timing contract
-    ---------------
-    Latency
-        None; a combinational path from ``activation`` and ``code`` to ``product``.
     """
 
     def elaborate(self, platform: object) -> Module:
@@ -116,11 +110,6 @@ class LUTMultiplier(Multiplier):
 
     The operands are cut into digits of four bits from the lowest up; the highest digit of each is
     signed and has the bits that are left. A table has at most 256 products of eight bits.
-
-    Timing contract
-    ---------------
-    Latency
-        None; a combinational path from ``activation`` and ``code`` to ``product``.
     """
 
     def elaborate(self, platform: object) -> Module:

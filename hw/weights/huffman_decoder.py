@@ -39,17 +39,13 @@ class HuffmanDecoder(wiring.Component):
 
     Parameters
     ----------
-    symbols
-        Size of the alphabet; a table may have fewer lengths.
-    code_bits
-        Longest code.
-    plain_bits
-        Length of all codes without a table, with ``plain``.
+    symbols, code_bits, plain_bits
+        As of :class:`~thresher.hw.weights.huffman_table.HuffmanTable`.
 
     Members
     -------
-    clear : ``In(1)``
-        Forget the table. Needed before a new one.
+    clear, building, malformed
+        As of the HuffmanTable.
     plain : ``In(1)``
         After a ``clear``: there is no table, the next ``plain_bits`` are what is sent. ``symbol``
         says nothing of it.
@@ -57,11 +53,6 @@ class HuffmanDecoder(wiring.Component):
         Lengths in the order of the symbols; ``last`` with the final one.
     ready_to_decode : ``Out(1)``
         No table is on its way; what is decoded is right.
-    building : ``Out(1)``
-        All lengths are there, the table is being made.
-    malformed : ``Out(1)``
-        ``ready_to_decode``, but the table is no code: more codes than there can be, a length
-        above ``code_bits``, or one that is not 1 for the only symbol.
     window : ``In(code_bits)``
         Bits to decode, the first one most significant.
     length : ``Out(4)``
