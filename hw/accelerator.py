@@ -9,7 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from thresher.golden.config import Config
-from thresher.golden.descriptors import ErrorCode
+from thresher.golden.descriptors import ErrorCode, Pool
 from thresher.hw.activations.operand_reader import OperandReader
 from thresher.hw.activations.rlc_decoder import OperandDecoder, RLCDecoder
 from thresher.hw.activations.rlc_encoder import RLCEncoder
@@ -39,6 +39,7 @@ __all__ = ["CLOCKS", "Accelerator"]
 CLOCKS = {
     "loads_awake": ("stream_fetcher", "weight_loader"),
     "operands_awake": ("adder", "operand_decoder", "operand_reader"),
+    "pools_awake": ("pooler",),
 }
 """Signals of the accelerator that tell when parts have anything to do, each with the parts' kinds.
 
@@ -357,7 +358,14 @@ class Accelerator(wiring.Component):
                 m.d.comb += part.channels.eq(record.channels)
         operands_awake = Signal()
         reading = Cat(reader.busy for reader in operand_readers).any()
-        m.d.comb += operands_awake.eq(told.start | told.run.add | reading)
+        pools_awake = Signal()
+        started = Signal()
+        m.d.sync += started.eq(told.start)
+        begins_pool = told.start | started | told.pool_scale.valid
+        m.d.comb += [
+            operands_awake.eq(told.start | told.run.add | reading),
+            pools_awake.eq(begins_pool | told.run.add | (told.run.pool != Pool.NONE)),
+        ]
 
         # Whether a run is at work is asked of all parts in the same cycle: what leaves one of them
         # is in another, or waits in a link, in the next.
