@@ -40,6 +40,26 @@ PRESETS = {
 }
 """Sizes for a device, by name: parameters of :class:`Config`."""
 
+_WIDTHS = {
+    "activation_bits": (4, 16),
+    "weight_bits": (2, 9),
+    "accumulator_bits": (16, 48),
+    "scale_bits": (8, 31),
+    "run_bits": (1, 16),
+    "weight_run_bits": (1, 8),
+    "address_bits": (8, 28),
+    "map_bits": (9, 12),
+    "count_bits": (8, 20),
+}
+_DEPTHS = {
+    "tap_depth": (16, 1 << 20),
+    "group_depth": (16, 1 << 16),
+    "accumulator_depth": (16, 1 << 16),
+    "fifo_depth": (2, 64),
+    "channel_depth": (16, 1 << 16),
+    "pool_depth": (16, 1 << 16),
+    "segments": (1, 256),
+}
 _PRESETS_OF_LANES: dict[tuple[str, int], dict[str, int]] = {
     # Two memories an element, so that 64 of them leave enough for the lanes.
     ("ulx3s", 8): {"tap_depth": 512, "group_depth": 512, "shared_store": 1, "product": 0},
@@ -188,6 +208,26 @@ class Config:
     def __post_init__(self) -> None:
         if self.lanes not in {1, 2, 4, 8, 16}:
             raise ValueError(f"lanes must be 1, 2, 4, 8 or 16, not {self.lanes!r}")
+        self._choose_sizes()
+        if self.port_bits not in {64, 128, 256}:
+            raise ValueError(f"port_bits must be 64, 128 or 256, not {self.port_bits!r}")
+        longest = 15 if self.pair_cycles == 1 else 14
+        for name, (low, high) in (_WIDTHS | {"code_bits": (4, longest)}).items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+        self._check_choices()
+        if self.activation_bits > LOOKUP_BITS:
+            object.__setattr__(self, "lookup", 0)
+        if not self.residual:
+            object.__setattr__(self, "product", 0)
+        for name, (low, high) in _DEPTHS.items():
+            value = getattr(self, name)
+            if not low <= value <= high or value & (value - 1):
+                raise ValueError(f"{name} must be a power of two in {low}..{high}, not {value!r}")
+
+    def _choose_sizes(self) -> None:
+        """Replace sizes of 0 by those that suit the lanes."""
         chosen = {
             "multiplier": MultiplierKind(self.multiplier),
             "port_bits": self.port_bits or {8: 128, 16: 256}.get(self.lanes, 64),
@@ -197,24 +237,9 @@ class Config:
         }
         for name, value in chosen.items():
             object.__setattr__(self, name, value)
-        if self.port_bits not in {64, 128, 256}:
-            raise ValueError(f"port_bits must be 64, 128 or 256, not {self.port_bits!r}")
-        ranges = {
-            "activation_bits": (4, 16),
-            "weight_bits": (2, 9),
-            "accumulator_bits": (16, 48),
-            "scale_bits": (8, 31),
-            "run_bits": (1, 16),
-            "weight_run_bits": (1, 8),
-            "code_bits": (4, 15 if self.pair_cycles == 1 else 14),
-            "address_bits": (8, 28),
-            "map_bits": (9, 12),
-            "count_bits": (8, 20),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be in {low}..{high}, not {value!r}")
+
+    def _check_choices(self) -> None:
+        """Check what has few possible values, some of which need others."""
         choices = {
             "accumulator_banks": ((1, 2, 4), "1, 2 or 4"),
             "pool_lacks": ((3, 7, 15), "3, 7 or 15"),
@@ -235,23 +260,6 @@ class Config:
         for name, (allowed, text) in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be {text}, not {getattr(self, name)!r}")
-        if self.activation_bits > LOOKUP_BITS:
-            object.__setattr__(self, "lookup", 0)
-        if not self.residual:
-            object.__setattr__(self, "product", 0)
-        depths = {
-            "tap_depth": (16, 1 << 20),
-            "group_depth": (16, 1 << 16),
-            "accumulator_depth": (16, 1 << 16),
-            "fifo_depth": (2, 64),
-            "channel_depth": (16, 1 << 16),
-            "pool_depth": (16, 1 << 16),
-            "segments": (1, 256),
-        }
-        for name, (low, high) in depths.items():
-            value = getattr(self, name)
-            if not low <= value <= high or value & (value - 1):
-                raise ValueError(f"{name} must be a power of two in {low}..{high}, not {value!r}")
 
     @cached_property
     def rlc(self) -> RLCFormat:

@@ -77,34 +77,37 @@ def windows(node: Node, size: Pair, kernel: tuple[int, ...] | None = None) -> Wi
         raise Refusal(f"its pads are {pads}", f"give {2 * axes} of at least 0")
     if axes == 1:
         pads = [0, pads[0], 0, pads[1]]
-    auto = attributes.get("auto_pad", "NOTSET") or "NOTSET"
-    ceil = attributes.get("ceil_mode", 0) == 1
-    begin, end, over = [], [], []
+    sides = []
     for axis in range(2):
         extent = (shape[axis] - 1) * dilation[axis] + 1
-        first, last = pads[axis], pads[axis + 2]
-        if auto in {"SAME_UPPER", "SAME_LOWER"}:
-            count = -(-size[axis] // stride[axis])
-            total = max(0, (count - 1) * stride[axis] + extent - size[axis])
-            first = total // 2 if auto == "SAME_UPPER" else total - total // 2
-            last = total - first
-        elif auto == "VALID":
-            first = last = 0
-        elif auto != "NOTSET":
-            raise Refusal(f"its auto_pad is {auto!r}", "give it pads")
-        room = size[axis] + first + last - extent
-        extra = 0
-        if ceil and room >= 0 and room % stride[axis]:
-            start = -(-room // stride[axis]) * stride[axis]  # of the last window
-            if start < size[axis] + first:  # a window in the padding alone is none
-                extra = start - room
-        begin.append(first)
-        end.append(last + extra)
-        over.append(extra)
+        given_pads = pads[axis], pads[axis + 2]
+        sides.append(_padding(node, size[axis], extent, stride[axis], given_pads))
+    (top, bottom, over_y), (left, right, over_x) = sides
     return Windows(
         kernel=shape,
         stride=stride,
         dilation=dilation,
-        padding=(begin[0], begin[1], end[0], end[1]),
-        overhang=(over[0], over[1]),
+        padding=(top, left, bottom, right),
+        overhang=(over_y, over_x),
     )
+
+
+def _padding(node: Node, size: int, extent: int, stride: int, given: Pair) -> tuple[int, int, int]:
+    """Return the padding of one axis: before the map, behind it, what of that rounds a size up."""
+    first, last = given
+    auto = node.attributes.get("auto_pad", "NOTSET") or "NOTSET"
+    if auto in {"SAME_UPPER", "SAME_LOWER"}:
+        total = max(0, (-(-size // stride) - 1) * stride + extent - size)
+        first = total // 2 if auto == "SAME_UPPER" else total - total // 2
+        last = total - first
+    elif auto == "VALID":
+        first = last = 0
+    elif auto != "NOTSET":
+        raise Refusal(f"its auto_pad is {auto!r}", "give it pads")
+    room = size + first + last - extent
+    extra = 0
+    if node.attributes.get("ceil_mode", 0) == 1 and room >= 0 and room % stride:
+        start = -(-room // stride) * stride  # of the last window
+        if start < size + first:  # a window in the padding alone is none
+            extra = start - room
+    return first, last + extra, extra
