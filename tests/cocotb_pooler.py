@@ -1,4 +1,4 @@
-"""In-simulator half of ``test_hw_output``; cocotb imports it, pytest does not collect it."""
+"""In-simulator half of ``test_hw_pooling``; cocotb imports it, pytest does not collect it."""
 
 from __future__ import annotations
 
