@@ -130,7 +130,6 @@ class IntegerReader(Operations):
             raise Refusal("the output does not depend on the input", "export the model again")
         if isinstance(end, Pending | Source):
             raise Refusal("the output is not quantised", _QUANTISE)
-        softmax = isinstance(end, Scores)
         if isinstance(end, Real):
             end = self.layers.linear(end, "output")
         assert isinstance(end, Real | Stored | Scores)
@@ -148,11 +147,10 @@ class IntegerReader(Operations):
                 "give the model its input as (1, C, H, W)",
             )
         scale = end.scale if isinstance(end, Real) else end.target.scale if end.target else 1.0
-        layers = tuple(item for item in made.layers if item.name in needed)
         output: dict[str, object] = {
             "scale": scale,
             "zero_point": made.zero_points.get(layer, 0),
-            "softmax": softmax,
+            "softmax": isinstance(end, Scores),
         }
         if layout is not None:
             output["layout"] = layout
@@ -160,7 +158,7 @@ class IntegerReader(Operations):
             name=self.graph.name,
             input_shape=made.input_shape,
             input_range=made.input.clip,
-            layers=layers,
+            layers=tuple(item for item in made.layers if item.name in needed),
             metadata={
                 "source": source,
                 "input": {

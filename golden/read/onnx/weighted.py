@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from thresher.golden.network import Shape
 from thresher.golden.read.gathering import NOWHERE
 from thresher.golden.read.onnx.arguments import (
     bias_of,
@@ -62,21 +64,7 @@ class WeightedOperations(Nodes):
             "groups": int(node.attributes.get("group", 1)),
         }
         weights = quantised.values.reshape(*quantised.values.shape[:2], *spec.kernel)
-        channels, height, width = self.layers.shapes[layer]
-        if weights.shape[1] * geometry["groups"] != channels or len(weights) % geometry["groups"]:
-            raise Refusal(
-                f"its weights {weights.shape} and {geometry['groups']} groups do not fit"
-                f" {channels} channels",
-                "correct them",
-            )
-        sizes = []
-        for axis, length in enumerate((height, width)):
-            extent = (weights.shape[2 + axis] - 1) * geometry["dilation"][axis] + 1
-            room = length + geometry["padding"][axis] + geometry["padding"][axis + 2] - extent
-            if room < 0:
-                raise Refusal("its kernel is larger than its padded input", "use a smaller one")
-            sizes.append(room // geometry["stride"][axis] + 1)
-        shape = len(weights), sizes[0], sizes[1]
+        shape = _shape_of(self.layers.shapes[layer], weights, geometry)
         places = np.arange(int(np.prod(shape))).reshape(1, *shape)
         return Weighted(
             name=node.name,
@@ -219,3 +207,22 @@ class WeightedOperations(Nodes):
                 "groups": shape[0],
             },
         )
+
+
+def _shape_of(source: Shape, weights: Array, geometry: Mapping[str, Any]) -> Shape:
+    """Return the shape of a convolution's output, if it takes its input."""
+    channels, *size = source
+    if weights.shape[1] * geometry["groups"] != channels or len(weights) % geometry["groups"]:
+        raise Refusal(
+            f"its weights {weights.shape} and {geometry['groups']} groups do not fit"
+            f" {channels} channels",
+            "correct them",
+        )
+    sizes = []
+    for axis, length in enumerate(size):
+        extent = (weights.shape[2 + axis] - 1) * geometry["dilation"][axis] + 1
+        room = length + geometry["padding"][axis] + geometry["padding"][axis + 2] - extent
+        if room < 0:
+            raise Refusal("its kernel is larger than its padded input", "use a smaller one")
+        sizes.append(room // geometry["stride"][axis] + 1)
+    return len(weights), sizes[0], sizes[1]
