@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -87,6 +88,8 @@ def make_config(
     values |= preset_sizes(preset, lanes) if preset else {}
     for setting in settings or []:
         name, separator, text = setting.partition("=")
+        if name in {"lanes", "multiplier"}:
+            raise ThresherError(f"--set {setting}: use --{name}")
         if not separator or name not in names:
             raise ThresherError(
                 f"--set {setting}: give NAME=VALUE, NAME one of {', '.join(sorted(names))}"
@@ -118,12 +121,19 @@ def read_inputs(
         int64 (n, C, H, W). Labels are those of the digits, or the array ``y`` of an .npz file.
     """
     from thresher.golden.builtin import mnist_digits  # noqa: PLC0415
+    from thresher.golden.errors import ThresherError  # noqa: PLC0415
     from thresher.golden.read.inputs import network_inputs, quantised  # noqa: PLC0415
     from thresher.golden.read.pictures import SUFFIXES  # noqa: PLC0415
     from thresher.golden.read.samples import read_arrays  # noqa: PLC0415
 
     if spec == "mnist" or spec.startswith("mnist:"):
         digits, labels = mnist_digits(spec)
+        if digits[0].size != math.prod(network.input_shape):
+            wanted = ", ".join(str(size) for size in network.input_shape)
+            raise ThresherError(
+                f"network {network.name} takes (n, {wanted}), not digits: give its inputs,"
+                " --input X.npy"
+            )
         return network_inputs(digits, network, spec), labels
     if Path(spec).suffix.lower() in SUFFIXES:
         return quantised(_read_picture(Path(spec), network)[None], network, spec), None
