@@ -39,7 +39,7 @@ def sequence_ahead(
     def guess(step: RunStep) -> RunStep:
         def predict(record: int, shared: PortLoads) -> RunCycles:
             asked.append((record, shared))
-            return RunCycles(cycles=step.guess, start=0, tail=0, walking=0, ring_full=0)
+            return RunCycles(cycles=step.guess, walking=0)
 
         return replace(step, predict=predict)
 

@@ -1,12 +1,13 @@
 """Columns in jitted loops: the drains of their elements, and the words that they send south."""
 
 # numba's decorators are untyped, and each function is a part of the machine with arrays as state.
-# mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc"
+# mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc,call-arg"
 # ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0915, PLR0917
 
 from __future__ import annotations
 
 import numpy as np
+from numba.cpython.unsafe.numbers import trailing_zeros
 
 from thresher.golden.cycles.compiled import inlined, u
 from thresher.golden.cycles.lanes import walk
@@ -21,22 +22,23 @@ from thresher.golden.cycles.latencies import (
     SEND,
     SOUTH,
 )
-from thresher.golden.cycles.script import LONGEST
 from thresher.golden.cycles.state import (
     B_END,
     B_LAST,
     B_ROW,
-    B_TOKEN,
     B_WORD,
+    BANKS,
+    BASE,
     CHANNEL,
     COMPLETED,
     CONTINUED,
     COUNT,
     DRAINED,
-    ELEMENT_SIZE,
     FAR,
+    FIFO,
     FILLED,
     FREE_AT,
+    KNOWN,
     NEXT,
     O_ASKED,
     O_HERE,
@@ -45,12 +47,14 @@ from thresher.golden.cycles.state import (
     O_TAKEN,
     O_TOTAL,
     OPERANDS_KEPT,
-    PADDING,
     PART,
     QUEUED,
     READER_SIZE,
     ROW_NUMBER,
     SENT,
+    STOP,
+    TOKEN,
+    TURN,
     W_TAIL,
     WAITING,
     X,
@@ -60,6 +64,59 @@ from thresher.golden.cycles.state import (
 __all__ = ["advance_columns"]
 
 FEW = 4  # tokens that are looked at one by one
+WINDOW = 57  # cycles of which a bit each is kept: those of a word of a plane
+
+
+@inlined
+def _find_free(lane, column, base, stop, known, run, state):
+    """Keep of an element in which cycles no tap adds to each bank, a bit a cycle.
+
+    Those from ``base`` to ``stop``, at most WINDOW. ``known`` tokens have been taken.
+    """
+    elements, planes = state.elements, run.planes
+    banks, tokens, size = run.banks, state.tokens, run.channels.size
+    element, late = lane * (size + 1) + column, ADD + size - 1 - lane
+    e = element * state.stride
+
+    # The first token that may add then: behind those of the cycles before, or among all.
+    token = max(0, known - tokens + 1)
+    if base >= elements[u(e + STOP)]:
+        token = max(token, elements[u(e + TOKEN)])
+    above = known
+    while above - token > FEW:
+        middle = token + above >> 1
+        if elements[u(e + FIFO + 2 * (middle & tokens - 1))] + late > base:
+            above = middle
+        else:
+            token = middle
+    cycles, first = stop - base, token
+    for bank in range(0, banks, 2):
+        free = another = ~u(0)
+        token = first
+        while token < known:
+            slot = e + FIFO + 2 * (token & tokens - 1)
+            begin = elements[u(slot)] + late - base
+            if begin >= cycles:
+                break
+            what = elements[u(slot + 1)]
+            end = begin + (what >> 3 & COUNT)
+            if what & 1 and end > 0:
+                skipped = max(0, -begin)
+                tap = (what >> 20) + skipped
+                shift = u(tap & 7)
+                some = ~(~u(0) << u(min(WINDOW, end - begin - skipped)))
+                word, turned = (tap >> 3) * banks, bank - (what >> 1)
+                adds = planes[u(word + (turned & banks - 1))] >> shift & some
+                free &= ~(adds << u(begin + skipped))
+                adds = planes[u(word + (turned + 1 & banks - 1))] >> shift & some
+                another &= ~(adds << u(begin + skipped))
+            if end >= cycles:
+                break
+            token += 1
+        state.free[u(element * BANKS + bank)] = free
+        state.free[u(element * BANKS + bank + 1)] = another
+    elements[u(e + BASE)], elements[u(e + STOP)] = base, stop
+    elements[u(e + KNOWN)], elements[u(e + TOKEN)] = known, token
 
 
 @inlined
@@ -70,24 +127,22 @@ def _read(run, state, end, some, have, held):
     bank. A walker that waits for a row goes on behind it. ``have`` are the words that all elements
     of a column have, ``held`` says whether a walker of it waits.
     """
-    size, banks, row_size, ring_rows = run.channels.size, run.banks, run.row_size, run.ring_rows
-    spans, elements, readers = run.spans, state.elements, state.readers
-    fifos, done, gone = state.fifos, state.done, state.gone
+    size, banks, row_size = run.channels.size, run.banks, run.row_size
+    elements, readers, done, gone = state.elements, state.readers, state.done, state.gone
     ready, gave_way = state.ready, state.gave_way
-    tokens, rows = state.tokens, state.rows
-    window = ready.size // size
+    rows = state.rows
+    queue = ready.size // size
     for column in range(size):
         if not some[column]:
             continue
-        first_place = column * window
-        most = state.columns[column, SENT] + window
+        first_place = column * queue
+        most = state.columns[column, SENT] + queue
         least = most
         held[column] = False
         for lane in range(size):
             element = lane * (size + 1) + column
-            e = element * ELEMENT_SIZE
-            first_token, first_row = element * (tokens + PADDING), element * rows
-            late = ADD + size - 1 - lane
+            e = element * state.stride
+            first_row = element * rows
             while elements[u(e + DRAINED)] < elements[u(e + COMPLETED)]:
                 waits = elements[u(e + WAITING)]
                 known = elements[u(e + FILLED)] - waits
@@ -95,6 +150,9 @@ def _read(run, state, end, some, have, held):
                 limit = min(drained * row_size, most)
                 if waits:  # what is added behind this row is not known yet
                     limit = min(limit, (elements[u(e + DRAINED)] + 1) * row_size)
+                base, stop = elements[u(e + BASE)], elements[u(e + STOP)]
+                if known != elements[u(e + KNOWN)]:
+                    base = FAR
                 for bank in range(banks):
                     reader = (element * banks + bank) * READER_SIZE
                     word, row = readers[u(reader + B_WORD)], readers[u(reader + B_ROW)]
@@ -104,68 +162,41 @@ def _read(run, state, end, some, have, held):
                     row_end, now = readers[u(reader + B_END)], readers[u(reader + B_LAST)]
                     row_slot = u(first_row + (row & rows - 1))
                     now = max(now, done[row_slot] - 1)
-                    # The first token that may add after that; the reader may have rested.
-                    token = max(readers[u(reader + B_TOKEN)], known - tokens + 1)
-                    above = known
-                    while above - token > FEW:
-                        middle = token + above >> 1
-                        if fifos[u(2 * (first_token + (middle & tokens - 1)))] + late > now:
-                            above = middle
-                        else:
-                            token = middle
-                    # Of the token before that, its taps: the first one's cycle, the cycle after the
-                    # last, and where the span of a cycle is found.
-                    begin, over, base, turned = FAR, np.int64(0), np.int64(0), np.int64(0)
-                    before = token
+                    free = state.free[u(element * BANKS + bank)]
                     while word < limit:
-                        place = u(first_place + (word & window - 1))
+                        place = u(first_place + (word & queue - 1))
                         at = max(now, gave_way[place]) + 1
-                        while True:
-                            while at >= over and token < known:
-                                slot = 2 * (first_token + (token & tokens - 1))
-                                token += 1
-                                what = fifos[u(slot + 1)]
-                                if what > 0:
-                                    begin = fifos[u(slot)] + late
-                                    over = begin + (what >> 3 & COUNT)
-                                    turned = bank - (what >> 1) & banks - 1
-                                    base = (what >> 20) - begin
-                                    if not what & 1:
-                                        begin = FAR
-                            if at < begin or at >= over:
-                                break
-                            skip = np.int64(spans[u(base + at)])
-                            if skip & 3 != turned:
-                                break
-                            skip >>= 2
-                            at = min(at + skip, over)
-                            if at < over and skip < LONGEST:
-                                break
                         if at >= end:
                             now = at - 1
                             break
-                        now = at
-                        ready[place] = max(ready[place], at + SEND)
+                        if at < base or at >= stop:
+                            base = min(at, end - TURN)
+                            stop = min(base + WINDOW, end)
+                            _find_free(lane, column, base, stop, known, run, state)
+                            free = state.free[u(element * BANKS + bank)]
+                        left = free >> u(at - base) & ~(~u(0) << u(stop - at))
+                        if left == 0:
+                            now = stop - 1
+                            continue
+                        now = at + np.int64(trailing_zeros(left))
+                        ready[place] = max(ready[place], now + SEND)
                         word += banks
                         while word >= row_end:
-                            gone[row_slot] = max(gone[row_slot], at)
+                            gone[row_slot] = max(gone[row_slot], now)
                             row += 1
                             row_end += row_size
                             row_slot = u(first_row + (row & rows - 1))
                             if word < limit:
                                 now = max(now, done[row_slot] - 1)
-                    if token > before and now < over:
-                        token -= 1
                     readers[u(reader + B_WORD)], readers[u(reader + B_ROW)] = word, row
                     readers[u(reader + B_END)], readers[u(reader + B_LAST)] = row_end, now
-                    readers[u(reader + B_TOKEN)] = token
                     drained = min(drained, row)
                 if drained == elements[u(e + DRAINED)]:
                     break
                 elements[u(e + DRAINED)] = drained
                 if not waits:
                     break
-                walk(element, size - 1 - lane, ring_rows, state)
+                walk(lane, column, run, state)
             held[column] = held[column] or elements[u(e + WAITING)] > 0
             for bank in range(banks):
                 least = min(least, readers[u((element * banks + bank) * READER_SIZE + B_WORD)])
@@ -277,7 +308,7 @@ def _send(run, state, end, some, have, held):
 @inlined
 def advance_columns(run, state, end):
     """Let the drains of all columns and their outputs go on until ``end``."""
-    size, ring_rows, channels = run.channels.size, run.ring_rows, run.channels
+    size, channels = run.channels.size, run.channels
     elements, done, gone, rows = state.elements, state.done, state.gone, state.rows
     some, have, held = state.some, state.have, state.held
     going = False
@@ -285,13 +316,13 @@ def advance_columns(run, state, end):
         most = np.int64(0)
         for lane in range(size):
             element = lane * (size + 1) + column
-            e = element * ELEMENT_SIZE
+            e = element * state.stride
             if channels[column] == 0:  # nothing to read
                 while elements[u(e + DRAINED)] < elements[u(e + COMPLETED)]:
                     row = u(element * rows + (elements[u(e + DRAINED)] & rows - 1))
                     gone[row] = done[row] - FIRST_READ + NOTHING_FREE - RING_FREE
                     elements[u(e + DRAINED)] += 1
-                    walk(element, size - 1 - lane, ring_rows, state)
+                    walk(lane, column, run, state)
                 continue
             most = max(most, elements[u(e + COMPLETED)])
         some[column] = most * run.row_size > state.columns[column, SENT]

@@ -11,7 +11,7 @@ from thresher.golden.cycles.compiled import compiled
 from thresher.golden.cycles.fetch import begin_load, fetch, load_end
 from thresher.golden.cycles.lanes import advance_lanes, words_come
 from thresher.golden.cycles.port import share_port
-from thresher.golden.cycles.script import read_mask, row_words, write_script, write_spans
+from thresher.golden.cycles.script import read_mask, row_words, write_planes, write_script
 from thresher.golden.cycles.state import TURN, W_HEADERS
 from thresher.golden.cycles.streams import WINDOW, read_stream
 
@@ -24,8 +24,8 @@ __all__ = [
     "read_mask",
     "read_stream",
     "row_words",
+    "write_planes",
     "write_script",
-    "write_spans",
 ]
 
 

@@ -13,51 +13,44 @@ from thresher.golden.cycles.latencies import FIRST_READ, RING_FREE
 from thresher.golden.cycles.script import (
     BUBBLE,
     COMPLETE,
+    COMPLETES,
     END_ROW,
     HIT,
     KIND,
     LAST,
     NEW_WORD,
     OPEN,
+    REPEAT,
     ROW,
     TOKENS,
 )
 from thresher.golden.cycles.state import (
     ACCEPT,
     AT,
-    BUSY,
     COMPLETED,
     CONTROL,
     COUNT,
     DECODED,
     DRAINED,
-    ELEMENT_SIZE,
+    FIFO,
     FILLED,
-    FIRST_WALK,
     FREE,
     FREED,
-    FULL_RING,
     KEPT,
     OFFERED,
     OPENED,
-    PADDING,
     R_VISIT,
     R_WORDS,
     REPEATED,
     STAGE,
     T_COLUMN,
-    T_HI,
-    T_KIND,
-    T_LEFT,
-    T_LO,
-    T_MARK,
+    T_ENTRY,
     T_TIME,
     TAKEN,
     VISIT,
     VISIT_HERE,
     VISIT_TAKEN,
     WAITING,
-    WALKED,
     WORD,
     WORD_HERE,
     WORD_OF_VISIT,
@@ -69,47 +62,76 @@ __all__ = ["advance_lanes", "walk", "words_come"]
 
 
 @compiled
-def walk(element, skew, ring_rows, state):
-    """Let an element's walker take what waits in its FIFO; it stops at a row not yet drained.
-
-    ``skew`` is the number of elements below this one.
-    """
-    elements, fifos, done, gone = state.elements, state.fifos, state.done, state.gone
-    tokens, rows = state.tokens, state.rows
-    e = element * ELEMENT_SIZE
+def walk(lane, column, run, state):
+    """Let an element's walker take what waits in its FIFO; it stops at a row not yet drained."""
+    elements, done, gone, rows = state.elements, state.done, state.gone, state.rows
+    size, tokens = run.channels.size, state.tokens
+    element, below = lane * (size + 1) + column, size - 1 - lane
+    e = element * state.stride
     now = elements[u(e + FREE)]
     filled, waiting = elements[u(e + FILLED)], elements[u(e + WAITING)]
     while waiting > 0:
-        slot = 2 * (element * (tokens + PADDING) + (filled - waiting & tokens - 1))
-        what = fifos[u(slot + 1)]
-        at = max(fifos[u(slot)] + 1, now)
-        if what >= 0:
-            count = what >> 3 & COUNT
-            if elements[u(e + WALKED)] == 0:
-                elements[u(e + FIRST_WALK)] = at
-            elements[u(e + WALKED)] += count
-            now = at + count
-        else:
-            if what == -OPEN:
-                oldest = elements[u(e + OPENED)] - ring_rows
-                if oldest >= 0:
-                    if oldest >= elements[u(e + DRAINED)]:
-                        break
-                    free = gone[u(element * rows + (oldest & rows - 1))] - skew + RING_FREE
-                    if free > at:
-                        elements[u(e + FULL_RING)] += free - at
-                        at = free
-                elements[u(e + OPENED)] += 1
-            else:
-                row = u(element * rows + (elements[u(e + COMPLETED)] & rows - 1))
-                done[row] = at + FIRST_READ + skew
-                gone[row] = 0
-                elements[u(e + COMPLETED)] += 1
-            now = at + 1
-        fifos[u(slot)] = at
+        slot = e + FIFO + 2 * (filled - waiting & tokens - 1)
+        what = elements[u(slot + 1)]
+        at = max(elements[u(slot)] + 1, now)
+        count = what >> 3 & COUNT
+        if count == 0 and what & COMPLETES:
+            row = u(element * rows + (elements[u(e + COMPLETED)] & rows - 1))
+            done[row] = at + FIRST_READ + below
+            gone[row] = 0
+            elements[u(e + COMPLETED)] += 1
+        elif count == 0:
+            oldest = elements[u(e + OPENED)] - run.ring_rows
+            if oldest >= 0:
+                if oldest >= elements[u(e + DRAINED)]:
+                    break
+                at = max(at, gone[u(element * rows + (oldest & rows - 1))] - below + RING_FREE)
+            elements[u(e + OPENED)] += 1
+        now = at + max(1, count)
+        elements[u(slot)] = at
         waiting -= 1
     elements[u(e + WAITING)] = waiting
     elements[u(e + FREE)] = now
+
+
+@compiled
+def _go_east(
+    lane, column, at, marks, mark, lo, hi, size, depth, tokens, stride, starts, elements
+):  # fmt: skip
+    """Let a token go east from ``column`` on until a full FIFO stops it.
+
+    It was in the column before in cycle ``at``; both are returned for the column in which it stops.
+    In a column it is accepted when the register there is free: its token went both ways. A walker
+    that waits for nothing takes it at once, unless it is a marker (``marks``). ``mark`` is that
+    of its entry; the taps in a column go from ``starts[lo + column]`` to ``starts[hi + column]``.
+    """
+    first = lane * (size + 1)
+    while column < size:
+        e = (first + column) * stride
+        waiting = elements[u(e + WAITING)]
+        if waiting >= depth:
+            break
+        start = np.int64(starts[u(lo + column)])
+        count = np.int64(starts[u(hi + column)]) - start
+        at = max(max(at + 1, elements[u(e + WRITTEN)]), elements[u(e + stride + ACCEPT)])
+        elements[u(e + ACCEPT)] = at
+        filled = elements[u(e + FILLED)]
+        queued = max(at, elements[u(e + FIFO + 2 * (filled - depth & tokens - 1))]) + 1
+        elements[u(e + WRITTEN)] = queued
+        # Only what has taps, or marks, stays; a place behind the last is free.
+        stays = marks or count != 0
+        elements[u(e + FILLED)] = filled + stays
+        slot = e + FIFO + 2 * (filled & tokens - 1)
+        elements[u(slot + 1)] = start << 20 | count << 3 | mark
+        if marks or waiting:
+            elements[u(e + WAITING)] = waiting + stays
+        else:
+            free = elements[u(e + FREE)]
+            queued = max(queued + 1, free)
+            elements[u(e + FREE)] = queued + count if stays else free
+        elements[u(slot)] = queued
+        column += 1
+    return column, at
 
 
 @inlined
@@ -160,32 +182,28 @@ def words_come(run, state, end, waits):
 def advance_lanes(run, state, end, waits):
     """Let the lanes in ``waits`` go on until ``end``; keep there those that wait for a word."""
     size = run.channels.size
-    depth, kernel_width, ring_rows = run.fifo_depth, run.kernel_width, run.ring_rows
-    entries, starts, scripts = run.entries, run.starts, run.scripts
+    depth, entries, starts, scripts = run.fifo_depth, run.entries, run.starts, run.scripts
     segments, visit_words, first_visit = run.segments, run.visit_words, run.first_visit
-    lanes, history, elements, fifos = state.lanes, state.history, state.elements, state.fifos
-    tokens = state.tokens
+    lanes, history, elements = state.lanes, state.history, state.elements
+    tokens, stride = state.tokens, state.stride
     groups = starts.size // (size * size)
     for lane in range(size):
         if not waits[lane]:
             continue
         waits[lane] = False
         first = lane * (size + 1)
-        here_at, last_entry, more = lanes[lane, AT], scripts[lane, 1], lanes[lane, T_LEFT]
+        here_at, last_entry = lanes[lane, AT], scripts[lane, 1]
         decoded, item = lanes[lane, DECODED], lanes[lane, TAKEN]
         control, stage = lanes[lane, CONTROL], lanes[lane, STAGE]
         repeated, offered = lanes[lane, REPEATED], lanes[lane, OFFERED]
-        column, at, kind = lanes[lane, T_COLUMN], lanes[lane, T_TIME], lanes[lane, T_KIND]
-        lo, hi, mark = lanes[lane, T_LO], lanes[lane, T_HI], lanes[lane, T_MARK]
-        while lanes[lane, BUSY]:
+        column, at, token = lanes[lane, T_COLUMN], lanes[lane, T_TIME], lanes[lane, T_ENTRY]
+        while True:
             if column == size:
-                if elements[u(first * ELEMENT_SIZE + ACCEPT)] >= end:
+                if elements[u(first * stride + ACCEPT)] >= end:
                     break
-                while more == 0:
+                token = -1
+                while here_at < last_entry:
                     # The next entry of the script.
-                    if here_at == last_entry:
-                        lanes[lane, BUSY] = 0
-                        break
                     flags = np.int64(entries[u(here_at), 0])
                     kind = flags & KIND
                     if kind <= HIT:
@@ -205,102 +223,49 @@ def advance_lanes(run, state, end, waits):
                             item = max(max(decoded + 1, control), stage)
                             control = item + 1
                             stage = max(item + 1, repeated)
-                            lo = np.int64(entries[u(here_at), 1])
-                            hi = np.int64(entries[u(here_at), 2])
-                            mark = np.int64(entries[u(here_at), 3])
-                            more = mark >> 3
-                            mark &= 7
+                            if entries[u(here_at), 2]:
+                                token = here_at
                         elif kind != BUBBLE or flags & LAST:
                             item = max(max(decoded + 1, control), stage)
                             control = item + 1
-                        here_at += 1
-                        continue
-                    here_at += 1
-                    if kind == OPEN or kind == COMPLETE:
+                    elif kind == REPEAT:
+                        token = here_at
+                    elif kind == OPEN or kind == COMPLETE:
                         control = max(control, stage) + 1
                         stage = max(control, repeated)
-                        more = 1
+                        token = here_at
                     elif kind == ROW or kind == TOKENS:
                         control += 1
                     elif kind == END_ROW:
                         control = max(control, stage) + 1
                     else:
                         control += run.input_cycles - 1
-                if more == 0:
+                    here_at += 1
+                    if token >= 0:
+                        break
+                if token < 0:
                     break
                 # A token of the second stage goes to the output register.
-                offered = max(max(offered, stage) + 1, elements[u(first * ELEMENT_SIZE + ACCEPT)])
-                more -= 1
-                if more == 0:
-                    repeated = offered
+                offered = max(max(offered, stage) + 1, elements[u(first * stride + ACCEPT)])
+                repeated = offered
                 column, at = 0, offered
 
-            # The token goes east, column by column, until a full FIFO stops it. It is accepted when
-            # the element's register is free: its token went both ways.
-            if kind == HIT:
-                lo_at, hi_at = (lane * groups + lo) * size, (lane * groups + hi) * size
-                while column < size:
-                    e = (first + column) * ELEMENT_SIZE
-                    waiting = elements[u(e + WAITING)]
-                    if waiting >= depth:
-                        break
-                    start = np.int64(starts[u(lo_at + column)])
-                    count = starts[u(hi_at + column)] - start
-                    entry = elements[u(e + FILLED)]
-                    first_slot = (first + column) * (tokens + PADDING)
-                    at = max(
-                        max(at + 1, elements[u(e + WRITTEN)]),
-                        elements[u(e + ELEMENT_SIZE + ACCEPT)],
-                    )
-                    elements[u(e + ACCEPT)] = at
-                    queued = max(at, fifos[u(2 * (first_slot + (entry - depth & tokens - 1)))]) + 1
-                    elements[u(e + WRITTEN)] = queued
-                    # Only a token that has taps stays; a place behind the last is free.
-                    slot = 2 * (first_slot + (entry & tokens - 1))
-                    fifos[u(slot + 1)] = start << 20 | count << 3 | mark
-                    some = np.int64(count != 0)
-                    elements[u(e + FILLED)] = entry + some
-                    if waiting == 0:
-                        free = elements[u(e + FREE)]
-                        queued = max(queued + 1, free)
-                        elements[u(e + FREE)] = queued + count if some else free
-                        walked = elements[u(e + WALKED)]
-                        elements[u(e + WALKED)] = walked + count
-                        if walked == 0 and some:
-                            elements[u(e + FIRST_WALK)] = queued
-                    else:
-                        elements[u(e + WAITING)] = waiting + some
-                    fifos[u(slot)] = queued
-                    column += 1
-                if column < size:
-                    break
-                lo += kernel_width
-                hi += kernel_width
-                continue
-            while column < size:
-                e = (first + column) * ELEMENT_SIZE
-                waiting = elements[u(e + WAITING)]
-                if waiting >= depth:
-                    break
-                left = max(elements[u(e + WRITTEN)], elements[u(e + ELEMENT_SIZE + ACCEPT)])
-                at = max(at + 1, left)
-                elements[u(e + ACCEPT)] = at
-                entry = elements[u(e + FILLED)]
-                first_slot = (first + column) * (tokens + PADDING)
-                queued = max(at, fifos[u(2 * (first_slot + (entry - depth & tokens - 1)))]) + 1
-                elements[u(e + WRITTEN)] = queued
-                slot = 2 * (first_slot + (entry & tokens - 1))
-                elements[u(e + FILLED)] = entry + 1
-                elements[u(e + WAITING)] = waiting + 1
-                fifos[u(slot)] = queued
-                fifos[u(slot + 1)] = -kind
-                if waiting == 0:
-                    walk(first + column, size - 1 - lane, ring_rows, state)
-                column += 1
+            # The token goes east, column by column.
+            marks = entries[u(token), 0] & KIND > REPEAT
+            begin, groups_before = column, lane * groups
+            column, at = _go_east(
+                lane, column, at, marks, np.int64(entries[u(token), 3]),
+                (groups_before + np.int64(entries[u(token), 1])) * size,
+                (groups_before + np.int64(entries[u(token), 2])) * size,
+                size, depth, tokens, stride, starts, elements,
+            )  # fmt: skip
+            if marks:
+                for passed in range(begin, column):
+                    if elements[u((first + passed) * stride + WAITING)] == 1:
+                        walk(lane, passed, run, state)
             if column < size:
                 break
-        lanes[lane, AT], lanes[lane, T_LEFT], lanes[lane, DECODED] = here_at, more, decoded
+        lanes[lane, AT], lanes[lane, DECODED] = here_at, decoded
         lanes[lane, TAKEN], lanes[lane, CONTROL], lanes[lane, STAGE] = item, control, stage
         lanes[lane, REPEATED], lanes[lane, OFFERED] = repeated, offered
-        lanes[lane, T_COLUMN], lanes[lane, T_TIME], lanes[lane, T_KIND] = column, at, kind
-        lanes[lane, T_LO], lanes[lane, T_HI], lanes[lane, T_MARK] = lo, hi, mark
+        lanes[lane, T_COLUMN], lanes[lane, T_TIME], lanes[lane, T_ENTRY] = column, at, token

@@ -47,14 +47,9 @@ from thresher.golden.cycles.latencies import (
 )
 from thresher.golden.cycles.loads import Load, load_rest
 from thresher.golden.cycles.state import (
-    ELEMENT_SIZE,
     FAR,
-    FIRST_WALK,
-    FREE,
-    FULL_RING,
     L_CHUNK,
     W_LAST,
-    WALKED,
     Run,
     State,
     new_state,
@@ -163,14 +158,8 @@ class RunCycles:
     ----------
     cycles
         From the record's dispatch to the last write, as the counter of that name.
-    start
-        Of them, before the first tap is walked.
-    tail
-        Of them, after the last tap is walked.
     walking
         Cycles in which an element walks a tap, summed over the elements.
-    ring_full
-        Element-cycles that wait for a row to be drained.
     bounds
         What alone would take so many cycles: "taps" of the fullest element, "tokens" of the
         longest lane, words to "drain", words through the "port".
@@ -179,10 +168,7 @@ class RunCycles:
     """
 
     cycles: int
-    start: int
-    tail: int
     walking: int
-    ring_full: int
     bounds: dict[str, int] = field(default_factory=dict)
     loads: LoadsAfter | None = field(default=None, compare=False, repr=False)
 
@@ -350,21 +336,24 @@ def predict_run(  # noqa: PLR0917
     )
     markers = _markers(run)
     entries, visit_words, scripts = [], [], []
-    made: dict[tuple[int, ...], tuple[Any, tuple[int, int]]] = {}
+    made: dict[tuple[int, ...], tuple[Any, Any, tuple[int, int]]] = {}
+    walked: list[Int64Array] = []
     written_entries = 0
     for lane in lanes:
         key = (id(lane.mask), *lane.segments)
         if key not in made:  # lanes may all read the same
-            script, words = jitted.write_script(
+            script, words, taken = jitted.write_script(
                 lane.mask, np.asarray(lane.segments, np.int64), run["maps"], y_table, x_table,
-                markers, geometry, bool(run["send_zeros"]), bool(run["gate"]),
-                config.rlc.max_run, config.rlc.pairs,
+                markers, geometry, taps.pointers.shape[1], bool(run["send_zeros"]),
+                bool(run["gate"]), config.rlc.max_run, config.rlc.pairs,
             )  # fmt: skip
             first, written_entries = written_entries, written_entries + len(script)
             entries.append(script)
-            made[key] = words, (first, written_entries)
-        visit_words.append(made[key][0])
-        scripts.append(made[key][1])
+            made[key] = words, taken, (first, written_entries)
+        words, taken, script = made[key]
+        visit_words.append(words)
+        scripts.append(script)
+        walked.append(taken @ np.diff(taps.pointers[len(walked)], axis=0))
 
     rows = run["maps"] * run["out_height"]
     pooled = run["pool"] != 0
@@ -395,7 +384,7 @@ def predict_run(  # noqa: PLR0917
         height=run["height"],
         maps=run["maps"],
         starts=taps.pointers.ravel(),
-        spans=jitted.write_spans(taps.low, config.accumulator_banks, bool(run["gate"])),
+        planes=jitted.write_planes(taps.low, config.accumulator_banks, bool(run["gate"])),
         channels=np.asarray(column_channels, np.int64),
         row_size=run["row_size"],
         positions_n=run["channels"],
@@ -431,18 +420,13 @@ def predict_run(  # noqa: PLR0917
         state.fetchers[:] = np.frombuffer(shared.state, np.int64).reshape(state.fetchers.shape)
         state.load_times[0, 0] = 0
     jitted.go_on(constants, state)
-    elements_end = state.elements.reshape(-1, ELEMENT_SIZE).T
-    walked = elements_end[WALKED]
     finished = int(state.writers[:, W_LAST].max()) + FINISHED + LINKED_END * linked
     moved = [*visit_words, *(words for words, _ in out_words)]
     return RunCycles(
         cycles=record + finished + 1,
-        start=record + int(elements_end[FIRST_WALK].max()),
-        tail=finished - int(elements_end[FREE].max()),
-        walking=int(walked.sum()),
-        ring_full=int(elements_end[FULL_RING].sum()),
+        walking=int(np.sum(walked)),
         bounds={
-            "taps": int(walked.max()),
+            "taps": int(np.max(walked)),
             "tokens": max(last - first for first, last in scripts),
             "drain": rows * run["row_size"],
             "port": sum(int(words.sum()) + words.size for words in moved)

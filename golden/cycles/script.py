@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from thresher.golden.cycles.compiled import allocating
+from thresher.golden.cycles.compiled import allocating, u
 
 __all__ = [
-    "BUBBLE", "COMPLETE", "END_ROW", "HIT", "KIND", "LAST", "LONGEST", "NEW_MAP", "NEW_WORD",
-    "OPEN", "ROW", "STEP", "TOKENS", "read_mask", "row_words", "write_script", "write_spans",
+    "BUBBLE", "COMPLETE", "COMPLETES", "END_ROW", "HIT", "KIND", "LAST", "NEW_MAP", "NEW_WORD",
+    "OPEN", "REPEAT", "ROW", "STEP", "TOKENS", "read_mask", "row_words", "write_planes",
+    "write_script",
 ]  # fmt: skip
 
 # An entry is a cycle of the decoder, or a step of the token maker's sequence.
-BUBBLE, STEP, HIT, OPEN, COMPLETE, ROW, TOKENS, END_ROW, NEW_MAP = range(9)
+BUBBLE, STEP, HIT, REPEAT, OPEN, COMPLETE, ROW, TOKENS, END_ROW, NEW_MAP = range(10)
 KIND = 15
+COMPLETES = 2  # last number of a COMPLETE's entry
 NEW_WORD = 16  # with BUBBLE, STEP, HIT: a word begins
 LAST = 32  # with them: a visit ends
-LONGEST = 63
 HEADER_MASK = (1 << 20) - 1  # of a row's header: its words
 
 
@@ -77,27 +78,30 @@ def row_words(mask, rows, max_run, pairs):
 
 
 @allocating
-def write_spans(taps, banks, gate):
-    """Return how many taps from each one on add to the same bank, * 4 + the bank, shape (taps,).
+def write_planes(taps, banks, gate):
+    """Return of every eighth tap for each bank which of 64 taps from it on add to that bank.
 
-    At most LONGEST; if the base lies in bank 0. ``taps`` are the lowest two bits of their offsets,
-    and 4 more if their weight is zero. Those of weight zero add nothing with ``gate``: span 0.
+    A bit a tap, the lowest first: uint64, shape (taps / 8 + 1, banks), as one row. ``taps`` are the
+    lowest two bits of their offsets, and 4 more if their weight is zero; the base lies in bank 0.
+    Taps of weight zero add nothing with ``gate``.
     """
-    spans = np.zeros(taps.size, np.uint8)
-    count, last = 0, 4
-    for tap in range(taps.size - 1, -1, -1):
-        bank = 4 if gate and taps[tap] & 4 else taps[tap] & banks - 1
-        count = min(count + 1, LONGEST) if bank == last else 1
-        last = bank
-        if bank < 4:
-            spans[tap] = count * 4 + bank
-    return spans
+    words = (taps.size >> 3) + 1
+    planes = np.zeros((words + 8) * banks, np.uint64)
+    for tap in range(taps.size):
+        if not (gate and taps[tap] & 4):
+            bank = taps[tap] & banks - 1
+            planes[(tap >> 3) * banks + bank] |= u(1) << u(tap & 7)
+    for at in range(words * banks):
+        for more in range(1, 8):
+            planes[at] |= (planes[at + more * banks] & u(255)) << u(8 * more)
+    return planes
 
 
 @allocating
 def write_script(
-    mask, segments, maps, y_table, x_table, markers, geometry, send_zeros, gate, max_run, pairs
-):
+    mask, segments, maps, y_table, x_table, markers, geometry, pointers, send_zeros, gate,
+    max_run, pairs,
+):  # fmt: skip
     """Write a lane's script.
 
     Parameters
@@ -114,14 +118,18 @@ def write_script(
         how many of these open there, too.
     geometry
         row_size, N, map_size, channel_groups, phase_groups, kernel_width, stride_x, round_groups.
+    pointers
+        Start pointers, one more than groups.
 
     Returns
     -------
     entries
-        Kind and flags; of a HIT its groups ``lo``, ``hi``, and how often they repeat * 8 + the
-        lowest two bits of its base * 2 + whether it adds. Shape (entries, 4).
+        Kind and flags; of a HIT and the REPEATs behind it the groups ``lo``, ``hi`` (0: no token),
+        and the lowest two bits of the base * 2 + whether it adds. Shape (entries, 4).
     visit_words
         Words of each visit.
+    taken
+        How often each group is taken, shape (groups,).
     """
     (row_size, positions, map_size, channel_groups, phase_groups, kernel_width) = geometry[:6]
     stride_x, round_groups = geometry[6:]
@@ -133,8 +141,16 @@ def write_script(
         for value in mask:
             ones += value
     steps = visit_words.size * (width + 1)
-    entries = np.zeros((ones + steps + (markers.sum() + 4 * height + 1) * maps, 4), np.int32)
-    los, his, marks = np.zeros((3, width), np.int64)
+    repeated = 0  # at most
+    for _, _, low_y, high_y in y_table:
+        for _, _, low_x, high_x in x_table:
+            if low_x > 0 or high_x < kernel_width - 1:
+                repeated += max(0, high_y - low_y) * segments.sum()
+    steps += (repeated + markers.sum() + 4 * height + 1) * maps
+    entries = np.zeros((ones + steps, 4), np.int32)
+    taken = np.zeros(pointers, np.int64)  # less those of the group before
+    los, his, marks, repeats = np.zeros((4, width), np.int64)
+    places = np.zeros(width * segments.max() if segments.size else 0, np.int64)  # of a row's values
     count = at = visit = 0
     for m in range(maps):
         if m:
@@ -155,15 +171,15 @@ def write_script(
                 place_x, phase_x, low_x, high_x = x_table[x]
                 first = m * round_groups + (phase_y * stride_x + phase_x) * phase_groups
                 first += low_y * kernel_width
-                repeats = 0
+                repeats[x] = 0
                 los[x], his[x] = first + low_x, first + high_x + 1
                 if low_y <= high_y and low_x <= high_x:
-                    repeats = high_y - low_y + 1
+                    repeats[x] = high_y - low_y + 1
                     if low_x == 0 and high_x == kernel_width - 1:
-                        los[x], his[x] = first, first + repeats * kernel_width
-                        repeats = 1
+                        los[x], his[x] = first, first + repeats[x] * kernel_width
+                        repeats[x] = 1
                 base = m * map_size + place_y * row_size + place_x * positions
-                marks[x] = repeats * 8 + (base & 3) * 2
+                marks[x] = (base & 3) * 2
 
             first_channel = 0
             for channels in segments:
@@ -172,6 +188,7 @@ def write_script(
                 pair = here = channel = x = 0  # here: position of the decoder
                 for e in range(width * channels):
                     value = mask[at + e]
+                    places[e] = count
                     if value or send_zeros:
                         flag = 0
                         # The pairs of the zeros before it, and its own.
@@ -181,7 +198,7 @@ def write_script(
                             flag = NEW_WORD if pair % pairs == 0 else 0
                             pair += 1
                             if send_zeros:
-                                entries[begin + last + 1, 0] |= flag
+                                entries[places[last + 1], 0] |= flag
                                 continue
                             to = x if coded == e else coded // channels
                             for _ in range(to - here - 1):
@@ -192,15 +209,22 @@ def write_script(
                                 entries[count, 0] = (STEP if to > here else BUBBLE) | flag
                                 count += 1
                             here = to
-                        groups = (first_channel + channel) * channel_groups
+                        group = (first_channel + channel) * channel_groups
+                        lo, hi = group + los[x], group + his[x]
                         if send_zeros:
                             entries[count, 0] |= HIT  # its word may begin before its pair
                         else:
                             entries[count, 0] = HIT | flag
-                        entries[count, 1] = groups + los[x]
-                        entries[count, 2] = groups + his[x]
-                        entries[count, 3] = marks[x] | (0 if gate and not value else 1)
-                        count += 1
+                        for number in range(max(1, repeats[x])):
+                            if number:
+                                entries[count, 0] = REPEAT
+                            if repeats[x]:
+                                entries[count, 1], entries[count, 2] = lo, hi
+                                entries[count, 3] = marks[x] | (0 if gate and not value else 1)
+                                taken[lo] += 1
+                                taken[hi] -= 1
+                            count += 1
+                            lo, hi = lo + kernel_width, hi + kernel_width
                     channel += 1
                     if channel == channels:
                         channel = 0
@@ -218,8 +242,8 @@ def write_script(
                 if k >= markers[y, 1] - markers[y, 2]:
                     entries[count, 0] = OPEN
                     count += 1
-                entries[count, 0] = COMPLETE
+                entries[count, 0], entries[count, 3] = COMPLETE, COMPLETES
                 count += 1
             entries[count, 0] = END_ROW
             count += 1
-    return entries[:count], visit_words
+    return entries[:count], visit_words, np.cumsum(taken)[:-1]

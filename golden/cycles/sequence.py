@@ -231,7 +231,7 @@ def sequence(
     --------
     >>> import numpy as np
     >>> from thresher.golden.cycles.loads import Stream, make_load
-    >>> run = RunCycles(cycles=300, start=0, tail=0, walking=0, ring_full=0)
+    >>> run = RunCycles(cycles=300, walking=0)
     >>> load = make_load([Stream(100, np.array([0]))], Config(lanes=1))
     >>> steps = [LoadStep(0, 5, load), RunStep(1, 12, lambda *_: run)]
     >>> sequence(steps, Config(lanes=1)).cycles

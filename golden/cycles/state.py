@@ -13,7 +13,6 @@ from thresher.golden.cycles.latencies import (
 )
 
 __all__ = [
-    "ELEMENT_SIZE",
     "FAR",
     "KEPT",
     "LEFT",
@@ -36,25 +35,25 @@ FAR = 1 << 60
 # word and visit. Of the row reader when it can go on, the burst, its phase, what is left of it,
 # headers, words asked for, visit, ... T: the token on its way east, its column, when it is there.
 (
-    AT, DECODED, TAKEN, CONTROL, STAGE, REPEATED, OFFERED, WORD, VISIT, WORD_OF_VISIT, BUSY,
+    AT, DECODED, TAKEN, CONTROL, STAGE, REPEATED, OFFERED, WORD, VISIT, WORD_OF_VISIT,
     R_TIME, R_BURST, R_PHASE, R_LEFT, R_HEADERS, R_ASKED, R_VISIT, R_EMPTY, R_WORDS, R_STALE, R_END,
     R_BURSTS, FREED,
-    T_LEFT, T_COLUMN, T_TIME, T_LO, T_HI, T_MARK, T_KIND, LANE_FIELDS,
-) = range(32)  # fmt: skip
+    T_COLUMN, T_TIME, T_ENTRY, LANE_FIELDS,
+) = range(27)  # fmt: skip
 
 # State of an element: when it accepted its last token and put it into its FIFO, when its walker is
 # free; tokens that the FIFO took, how many of them wait for a row's drain; taps walked; the first
 # one's cycle; rows opened, complete, drained; cycles that a full ring cost.
 (
-    ACCEPT, WRITTEN, FREE, FILLED, WAITING, WALKED, FIRST_WALK,
-    OPENED, COMPLETED, DRAINED, FULL_RING,
-) = range(11)  # fmt: skip
-ELEMENT_SIZE = 16  # numbers that are kept of an element
-PADDING = 4  # tokens between those of two elements, so that they lie in different cache lines
+    ACCEPT, WRITTEN, FREE, FILLED, WAITING, OPENED, COMPLETED, DRAINED, BASE, STOP, KNOWN, TOKEN,
+) = range(12)  # fmt: skip
+FIFO = 16  # its tokens
+PADDING = 8  # numbers between two elements, so that they lie in different cache lines
 
 # State of a reader of a bank: next word, its row, the row's end; last read; place among the tokens.
-B_WORD, B_ROW, B_END, B_LAST, B_TOKEN = range(5)
-READER_SIZE = 8  # numbers a reader has
+B_WORD, B_ROW, B_END, B_LAST = range(4)
+READER_SIZE = 4  # numbers a reader has
+BANKS = 4  # of an element, at most
 
 # Of a lane's words and visits: when they came, when they were taken.
 WORD_HERE, WORD_TAKEN, VISIT_HERE, VISIT_TAKEN, HISTORY_FIELDS = range(5)
@@ -97,9 +96,8 @@ class Run(NamedTuple):
     starts
         Start pointers of the elements, counted over all of them, by row, group and column: shape
         (P * (groups + 1) * P,).
-    spans
-        How many taps from each one on add to the same bank: shape (taps,). See
-        :func:`write_spans`.
+    planes
+        Which taps add to each bank, a bit each: shape (banks, words). See :func:`write_planes`.
     channels
         Output channels of each column.
     output_cycles
@@ -148,7 +146,7 @@ class Run(NamedTuple):
     height: int
     maps: int
     starts: Any
-    spans: Any
+    planes: Any
     channels: Any
     row_size: int
     positions_n: int
@@ -211,6 +209,8 @@ class State(NamedTuple):
         How many are kept, powers of two.
     readers
         Of the banks of the drains, shape (P * (P + 1) * banks * READER_SIZE,).
+    free
+        In which cycles no tap adds to each bank, a bit each: uint64, (P * (P + 1) * BANKS,).
     columns
         Shape (P, COLUMN_FIELDS).
     ready, gave_way
@@ -237,12 +237,13 @@ class State(NamedTuple):
     history: Any
     headers: Any
     elements: Any
-    fifos: Any
     done: Any
     gone: Any
     tokens: int
+    stride: int
     rows: int
     readers: Any
+    free: Any
     columns: Any
     ready: Any
     gave_way: Any
@@ -273,7 +274,6 @@ def new_state(run: Run) -> State:
 
     lanes = zeros(LANE_FIELDS)
     lanes[:, AT] = run.scripts[:, 0]
-    lanes[:, BUSY] = 1
     lanes[:, T_COLUMN] = size
     lanes[:, CONTROL] = run.input_cycles
     single = run.segments == 1
@@ -295,17 +295,19 @@ def new_state(run: Run) -> State:
     readers[..., B_ROW], readers[..., B_END] = ends, (ends + 1) * run.row_size
     rows = _power(min(run.ring_rows, run.rows) + 2)
     tokens = _power(2 * run.fifo_depth + 3 * TURN)
+    stride = FIFO + 2 * tokens + PADDING
     return State(
         lanes=lanes,
         history=zeros(KEPT, HISTORY_FIELDS),
         headers=zeros(HEADERS),
-        elements=np.zeros(elements * ELEMENT_SIZE, np.int64),
-        fifos=np.zeros(elements * (tokens + PADDING) * 2, np.int64),
+        elements=np.zeros(elements * stride, np.int64),
         done=np.zeros(elements * rows, np.int64),
         gone=np.zeros(elements * rows, np.int64),
         tokens=tokens,
+        stride=stride,
         rows=rows,
         readers=readers.ravel(),
+        free=np.zeros(elements * BANKS, np.uint64),
         columns=zeros(COLUMN_FIELDS),
         ready=zeros(QUEUE * run.banks).ravel(),
         gave_way=zeros(QUEUE * run.banks).ravel() - 1,
