@@ -79,7 +79,7 @@ def _find_free(lane, column, base, stop, known, run, state):
     e = element * state.stride
 
     # The first token that may add then: behind those of the cycles before, or among all.
-    token = max(0, known - tokens + 1)
+    token = max(0, elements[u(e + FILLED)] - tokens + 1)
     if base >= elements[u(e + STOP)]:
         token = max(token, elements[u(e + TOKEN)])
     above = known
