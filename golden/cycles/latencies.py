@@ -32,7 +32,7 @@ ADDER = 12  # adding: six to a sum, six to the result
 POOLER = 8
 # Of a column with `output_cycles`.
 SERIAL_RESULT = 12  # more of an adder or pooler
-PACKER = 1  # RowPacker: the last value of a row to its last word
+PACKER = 2  # RowPacker: the last value of a row on offer, to its last word
 SUMMING = 8  # an operand is scaled, to its sum on offer to the scaler
 SCALINGS = 3  # of an output that is added: the operand's, the output's, the sum's
 SUM_HEADROOM, POOL_HEADROOM = 21, 12  # bits of a sum, or of a window's, above an activation's
@@ -77,6 +77,7 @@ LINKED_OUTPUT = (
 )
 LINKED_WRITE = 2  # a write's link, and its choice
 LINKED_START = 1  # what is told of a run or a load
+LINKED_LOAD = 1  # Sequencer: whether a load may begin, or is done for the run that needs it
 LINKED_END = 2  # what the sequencer knows of a run; of a load half of it
 
 # hw.control

@@ -12,6 +12,7 @@ from thresher.golden.config import Config
 from thresher.golden.cycles.latencies import (
     DONE,
     FIRST_ASK,
+    LINKED_LOAD,
     LINKED_READ,
     LINKED_START,
     PROGRAM_AHEAD,
@@ -242,6 +243,7 @@ def sequence(
     now = dispatch = 0
     run_free = FIRST_ASK + TO_PORT + latency + TO_WORD
     starts = START + LINKED_START * config.registered_links  # after its dispatch
+    load_known = LINKED_LOAD * config.registered_links
     load_count = 0
     run_ends: list[int] = []
     passes: list[RunCycles] = []
@@ -255,7 +257,7 @@ def sequence(
                 begin = max(
                     now, loads.end(load_count), run_ends[step.needs - 1] if step.needs else 0
                 )
-                now = program.read(step.words, begin)
+                now = program.read(step.words, begin + load_known)
                 loads.begin(step.load, now)
             program.begin_load(now, step.load)
             load_count += 1
@@ -263,7 +265,7 @@ def sequence(
         # Its record is read when the run before it has left its place.
         begin = max(now, dispatch + START)
         now = max(program.read(step.words, begin), run_free + step.held if step.held else 0)
-        loaded = loads.end(step.needs)
+        loaded = loads.end(step.needs) + load_known
         dispatch = max(now, run_free, loaded)
         idle = dispatch if loaded >= now else max(loaded, begin)
         waits.append(max(0, idle - run_free))
@@ -279,7 +281,7 @@ def sequence(
                 continue
             if runs > 1 or after.needs > len(run_ends):
                 break
-            read = ahead.read(after.words, begin)
+            read = ahead.read(after.words, begin + load_known)
             ahead.begin_load(read, after.load)
             if seen >= len(loads.all):
                 follow.append((after.load, begin, read - begin))

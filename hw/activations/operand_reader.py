@@ -87,9 +87,9 @@ class OperandReader(ReaderPorts):
         taken = Signal(config.count_bits)  # of them
         rows = Signal(config.map_bits, init=1)  # with this one
         inputs = Signal(16, init=1)
-        last_word, last_row, last_input = Signal(), Signal(), Signal()
+        none, last_word, last_row, last_input = Signal(), Signal(), Signal(), Signal()
         begins = Signal()  # the first input
-        header_comes, accepted, row_ends = Signal(), Signal(), Signal()
+        header_comes, accepted, row_ends, row_ended = Signal(), Signal(), Signal(), Signal()
 
         # One adder: on to the next word, or from this input to the next one.
         to_input = Signal()
@@ -107,9 +107,11 @@ class OperandReader(ReaderPorts):
             self.response.ready.eq(1),
             self.words_read.eq(self.response.valid),
             word.data.eq(held),
-            word.last.eq(word.empty | last_word),
+            word.empty.eq(none),
+            word.last.eq(none | last_word),
             word.channels.eq(self.operand.channels),
         ]
+        is_zero = self.response.payload[: config.count_bits] == 0
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
 
@@ -129,7 +131,7 @@ class OperandReader(ReaderPorts):
                 m.d.comb += header_comes.eq(self.response.valid)
                 with m.If(self.response.valid):
                     m.next = "WORD"
-                    with m.If(self.response.payload[: config.count_bits] == 0):
+                    with m.If(is_zero):
                         m.next = "OFFER"
 
             with m.State("WORD"):
@@ -141,11 +143,7 @@ class OperandReader(ReaderPorts):
                 m.next = "OFFER"
 
             with m.State("OFFER"):
-                m.d.comb += [
-                    self.o.valid.eq(1),
-                    word.empty.eq(words == 0),
-                    row_ends.eq(self.o.ready & word.last),
-                ]
+                m.d.comb += [self.o.valid.eq(1), row_ends.eq(self.o.ready & word.last)]
                 with m.If(self.o.ready):
                     m.next = "WORD"
                     with m.If(word.last):
@@ -164,7 +162,7 @@ class OperandReader(ReaderPorts):
         with m.If(self.response.valid):
             m.d.sync += held.eq(self.response.payload)
         with m.If(header_comes):
-            m.d.sync += [words.eq(self.response.payload), taken.eq(0)]
+            m.d.sync += [words.eq(self.response.payload), none.eq(is_zero), taken.eq(0)]
         with m.Elif(accepted):  # (the header's request comes before that)
             m.d.sync += taken.eq(taken + 1)
         with m.If(accepted | to_input):
@@ -174,11 +172,18 @@ class OperandReader(ReaderPorts):
         with m.Elif(to_input):
             m.d.sync += base.eq(following)
         with m.If(~self.busy):
-            m.d.sync += [inputs.eq(1), begins.eq(1)]
-        with m.Elif(row_ends & last_row):
-            m.d.sync += [inputs.eq(inputs + 1), begins.eq(0)]
-        with m.If(~self.busy | (row_ends & last_row)):
+            m.d.sync += begins.eq(1)
+        with m.Elif(header_comes):
+            m.d.sync += begins.eq(0)
+
+        # Rows and inputs are counted a cycle late: that keeps the counters away from `o.ready`.
+        m.d.sync += row_ended.eq(row_ends)
+        with m.If(~self.busy):
+            m.d.sync += inputs.eq(1)
+        with m.Elif(row_ended & last_row):
+            m.d.sync += inputs.eq(inputs + 1)
+        with m.If(~self.busy | (row_ended & last_row)):
             m.d.sync += rows.eq(1)
-        with m.Elif(row_ends):
+        with m.Elif(row_ended):
             m.d.sync += rows.eq(rows + 1)
         return m

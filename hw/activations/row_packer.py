@@ -29,12 +29,13 @@ class RowPacker(WriterPorts):
     Timing contract
     ---------------
     Latency
-        The ``last`` value of a row accepted in cycle ``t`` has its word on offer in ``t + 1``.
+        The ``last`` value of a row offered in cycle ``t`` is accepted in ``t + 1`` and has its word
+        on offer in ``t + 2``.
     Throughput
-        A zero takes one cycle, another value one for each of its pairs. A word takes a cycle and as
-        long as the memory lets it wait, a row four more.
+        A zero takes two cycles, another value two for each of its pairs. A word takes a cycle and
+        as long as the memory lets it wait, a row four more.
     Combinational paths
-        ``i.valid``, ``i.value`` and ``i.last`` to ``i.ready``; none to ``request``.
+        None.
     Reset
         Idle.
 
@@ -65,13 +66,16 @@ class RowPacker(WriterPorts):
         count = Signal((-(-most // fmt.pairs)).bit_length())  # words of the row
         closing = Signal()  # the row's final word
         full = Signal()
-        non_zero = Signal()
+        m.d.comb += [full.eq(slot == fmt.pairs), self.request.payload.data.eq(pairs)]
+
+        # Known of value and zeros when both have been there for a cycle.
+        puts = Signal()
+        known, non_zero = Signal(), Signal()
         continues = Signal()  # the pair is for zeros alone
-        m.d.comb += [
-            full.eq(slot == fmt.pairs),
+        m.d.sync += [
+            known.eq(self.i.valid & ~self.i.ready & ~puts),
             non_zero.eq(value != 0),
             continues.eq(zeros[fmt.run_bits :].any()),
-            self.request.payload.data.eq(pairs),
         ]
 
         # Addresses: one is read, and it or what follows it is written.
@@ -88,7 +92,7 @@ class RowPacker(WriterPorts):
         rows = Signal(self.config.map_bits, init=1)  # with this one
         inputs = Signal(16, init=1)
         last_row, last_input, begins = Signal(), Signal(), Signal()
-        puts, shows, counts, accepted = Signal(), Signal(), Signal(), Signal()
+        shows, counts, accepted = Signal(), Signal(), Signal()
         row_begins, row_ends, taken = Signal(), Signal(), Signal()
         m.d.sync += [
             last_row.eq(rows == self.run.pooled_height),
@@ -129,7 +133,7 @@ class RowPacker(WriterPorts):
                 m.d.comb += steps.eq(1)
                 m.next = "VALUES"
 
-            with m.State("VALUES"), m.If(self.i.valid):
+            with m.State("VALUES"), m.If(known):
                 m.d.comb += [
                     puts.eq(non_zero & ~full),
                     self.i.ready.eq(~non_zero | ~(full | continues)),

@@ -109,8 +109,8 @@ class RowReader(ReaderPorts):
         two_halves = 2 << len(self.segment.index)
         table: Any = memory.Memory(shape=table_layout, depth=two_halves, init=[], attrs=unchecked)
         places: Any = memory.Memory(shape=address_bits, depth=two_halves, init=[], attrs=unchecked)
-        # Beside a count is whether it is 0, which would be known late in a cycle.
-        count_layout = data.StructLayout({"count": count_bits, "none": 1})
+        # Beside a count is whether it is 0, or 1, which would be known late in a cycle.
+        count_layout = data.StructLayout({"count": count_bits, "none": 1, "one": 1})
         counts: Any = memory.Memory(shape=count_layout, depth=depth, init=[], attrs=block)
         m.submodules.table = table
         m.submodules.places = places
@@ -159,6 +159,7 @@ class RowReader(ReaderPorts):
         headers_only = Signal()  # an input begins: the first header of each segment
         address = Signal(address_bits)
         left = Signal(count_bits + 1)  # requests of the burst
+        none_left, one_left = Signal(), Signal()  # known from registers
         credits = Signal(range(_WORDS + 1), init=_WORDS)
         headers = Signal(range(2 * _VISITS + 1))  # asked for and not yet here
         header_asked, header_here = Signal(), Signal()
@@ -186,7 +187,7 @@ class RowReader(ReaderPorts):
             no_words.eq(headers_only | read_count.data.none),
             begins_at.eq(Mux(first_input & headers_only, read_table.data.address, read_place.data)),
             next_base.eq(base + pitch),
-            advanced.eq(address + (left != 0)),
+            advanced.eq(address + ~none_left),
             burst_in.count.eq(count),
             burst_in.header.eq(headers_only | ~last_row),
             burst_in.segment.eq(segment),
@@ -207,6 +208,14 @@ class RowReader(ReaderPorts):
                 Mux(planning, count, left)
                 + Cat(~planning | burst_in.header, (~planning).replicate(count_bits))
             )
+        with m.If(planning):
+            one_word = read_count.data.one & ~headers_only
+            m.d.sync += [
+                none_left.eq(~burst_in.header & no_words),
+                one_left.eq(Mux(burst_in.header, no_words, one_word)),
+            ]
+        with m.Elif(requesting & self.request.ready):
+            m.d.sync += [none_left.eq(one_left), one_left.eq(left == 2)]
         # A single segment: words that are asked for, those of them that are beyond an input's end,
         # and a request of such a one that waits.
         streams: Value = Signal() if depth > 1 else Const(1)
@@ -284,12 +293,12 @@ class RowReader(ReaderPorts):
 
                 with m.State("REQUEST"):
                     m.d.comb += [
-                        requesting.eq((left != 0) & (credits != 0)),
+                        requesting.eq(~none_left & (credits != 0)),
                         self.request.valid.eq(requesting),
                         write_place.addr.eq(segment),
                         write_place.data.eq(advanced),
                     ]
-                    with m.If((left == 0) | ((left == 1) & requesting & self.request.ready)):
+                    with m.If(none_left | (one_left & requesting & self.request.ready)):
                         m.d.comb += write_place.en.eq(1)
                         m.d.sync += segment.eq(segment + 1)
                         m.next = "LOOK_UP"
@@ -334,6 +343,7 @@ class RowReader(ReaderPorts):
             write_count.addr.eq(burst.segment),
             write_count.data.count.eq(count_here),
             write_count.data.none.eq(count_here == 0),
+            write_count.data.one.eq(count_here == 1),
             remaining.eq(Mux(~streams & fresh, burst.count, taken)),
             is_word.eq(remaining != 0),
             word_in.last.eq(remaining == 1),

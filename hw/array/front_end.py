@@ -120,27 +120,43 @@ class FrontEnd(wiring.Component):
         east = Signal()
         own = Signal()
 
-        # The FIFO. Words are numbered as they come and as they go, modulo twice the depth: whether
-        # a token has taps is known late in a cycle, and a level would be too long behind it.
+        # The FIFO. Words are numbered as they come and as they go, modulo twice the depth. Whether
+        # a token has taps is known late in a cycle, so it is counted in the next one; until then
+        # it is put in any case, and the next one in its place if it has none.
         fifo: Memory = Memory(shape=work, depth=self.config.fifo_depth, init=[])
         m.submodules.fifo = fifo
         fifo_write, fifo_read = fifo.write_port(), fifo.read_port(domain="comb")
-        came = Signal(range(2 * self.config.fifo_depth))
-        gone = Signal.like(came)
-        full = Signal()
+        counted = Signal(range(2 * self.config.fifo_depth))
+        comes, came_late = Signal(), Signal()  # in this cycle; in the one before
+        came = Signal.like(counted)
+        gone = Signal.like(counted)
+        held_words = Signal.like(counted)
+        takes = Signal()
+        m.d.sync += [counted.eq(came), came_late.eq(comes)]
         m.d.comb += [
+            came.eq(counted + came_late),
             fifo_write.addr.eq(came),
             fifo_read.addr.eq(gone),
-            full.eq((came[:-1] == gone[:-1]) & (came[-1] != gone[-1])),
-            self.work.valid.eq(came != gone),
+            held_words.eq(came - gone),
+            takes.eq(self.work.valid & self.work.ready),
+            self.work.valid.eq((counted != gone) | came_late),
             self.work.payload.eq(fifo_read.data),
         ]
-        with m.If(fifo_write.en):
-            m.d.sync += came.eq(came + 1)
-        with m.If(self.work.valid & self.work.ready):
+        with m.If(takes):
             m.d.sync += gone.eq(gone + 1)
+
+        # Whether it is full, by one level from registers, since that goes on to the element to the
+        # west: of the words that are counted there are as many as it holds, or one less.
+        full, all_filled, one_free = Signal(), Signal(), Signal()
+        depth = self.config.fifo_depth
+        m.d.comb += full.eq(all_filled | (one_free & came_late))
+        m.d.sync += [
+            all_filled.eq(~takes & (held_words == depth)),
+            one_free.eq(Mux(takes, held_words == depth, held_words == depth - 1)),
+        ]
         with m.If(self.clear):
-            m.d.sync += [came.eq(0), gone.eq(0)]
+            m.d.sync += [counted.eq(0), came_late.eq(0), gone.eq(0)]
+            m.d.sync += [all_filled.eq(0), one_free.eq(0)]
 
         # Input stage, and the pointers of the token whose own copy is still to go.
         put = Signal()
@@ -163,7 +179,8 @@ class FrontEnd(wiring.Component):
             entry.base.eq(token.base),
             entry.value.eq(token.value),
             fifo_write.data.eq(entry),
-            fifo_write.en.eq(put & (token.marker | (first != behind))),
+            fifo_write.en.eq(put),
+            comes.eq(put & (token.marker | (first != behind))),
             self.idle.eq(~east & ~own & ~self.work.valid),
         ]
         return m

@@ -39,7 +39,8 @@ class Sequencer(wiring.Component):
     ---------------
     Latency
         A run whose record has been read starts in the cycle after it is allowed to, else w cycles
-        after its first word; a load of w words w cycles after it is allowed to.
+        after its first word; a load of w words w cycles after it is allowed to. With
+        ``registered_links`` a cycle more of a load, and of a run that waits for one.
     Throughput
         One descriptor word of 64 bits a cycle.
     Combinational paths
@@ -233,11 +234,11 @@ class Sequencer(wiring.Component):
         m.d.sync += [self.load_start.eq(0), self.run_start.eq(0)]
 
         # The next run becomes the run in hand.
-        short = Signal()  # of loads
-        m.d.comb += [
-            short.eq(known & (loads_done < run.needs)),
-            self.run_dispatched.eq(waits & run_idle & ~short & ~self.halt),
-        ]
+        short = Signal()  # of loads; with registered links as it was a cycle before
+        m.d["sync" if config.registered_links else "comb"] += short.eq(
+            known & (loads_done < run.needs)
+        )
+        m.d.comb += self.run_dispatched.eq(waits & run_idle & ~short & ~self.halt)
         with m.If(self.run_dispatched):
             m.d.sync += [
                 *(now.eq(then) for now, then in zip(self.run_lanes, run_lanes, strict=True)),
@@ -262,6 +263,14 @@ class Sequencer(wiring.Component):
             self.pool_scale.scale.eq(Mux(cut_scale, fields.scale, self.run.pool_scale)),
         ]
 
+        # Whether a load can begin; with registered links from a register, for that chooses what all
+        # registers of the queue before the sequencer take.
+        load_can_begin, may_load = Signal(), Signal()
+        if config.registered_links:
+            m.d.sync += may_load.eq(load_can_begin & ~may_load)
+        else:
+            m.d.comb += may_load.eq(load_can_begin)
+
         # The record in hand.
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
@@ -273,7 +282,8 @@ class Sequencer(wiring.Component):
                 with m.Switch(kind):
                     with m.Case(Kind.LOAD):
                         loading_first()
-                        with m.If(load_idle & (runs_done >= needs)):
+                        m.d.comb += load_can_begin.eq(load_idle & (runs_done >= needs))
+                        with m.If(may_load):
                             m.d.comb += take.eq(1)
                             capture(LOAD.words[0], self.load)
                             m.next = "LOAD"

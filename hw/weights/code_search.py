@@ -36,13 +36,13 @@ class CodeSearch(wiring.Component):
     Timing contract
     ---------------
     Latency
-        The first step is taken in a cycle with ``fine`` low, the second in the next one.
+        The first step is taken in the cycle with ``begin``, the second in the next one.
     Throughput
         A code in two cycles.
     Combinational paths
-        ``window``, ``table`` and ``fine`` to ``length``.
+        ``window`` and ``table`` to ``length``.
     Reset
-        The limits stay.
+        Ready for a first step; the limits stay.
 
     Parameters
     ----------
@@ -57,8 +57,12 @@ class CodeSearch(wiring.Component):
         Bits to decode, the first one most significant.
     table : ``In(1)``
         Which table.
-    fine : ``In(1)``
-        The second step, for a cycle or more; ``window`` and ``table`` stay.
+    begin : ``In(1)``
+        The first step is taken in this cycle; ``window`` and ``table`` stay for the second one.
+    hold : ``In(1)``
+        The second step goes on in the next cycle.
+    fine : ``Out(1)``
+        The second step.
     length : ``Out(4)``
         With ``fine``: bits of the code; 15: no code begins like this window.
     """
@@ -66,6 +70,8 @@ class CodeSearch(wiring.Component):
     limit: data.View
     window: Signal
     table: Signal
+    begin: Signal
+    hold: Signal
     fine: Signal
     length: Signal
 
@@ -76,7 +82,9 @@ class CodeSearch(wiring.Component):
                 "limit": In(limit_layout(code_bits)),
                 "window": In(code_bits),
                 "table": In(1),
-                "fine": In(1),
+                "begin": In(1),
+                "hold": In(1),
+                "fine": Out(1),
                 "length": Out(4),
             }
         )
@@ -84,7 +92,7 @@ class CodeSearch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         limit = self.limit
-        group = Signal(2)
+        group = Signal(2)  # 0 in the first step: with `fine` the address of the limits
         place = Signal(2)  # the first of the three limits that is above the window; 3: none
         write_group, write_place = limit.length[2:], limit.length[:2]
         is_last = write_place == 3  # of its group: its limit belongs to the first step
@@ -99,13 +107,13 @@ class CodeSearch(wiring.Component):
                 write.en.eq(limit.valid & Mux(is_last, write_group == k, write_place == k)),
                 write.addr.eq(Cat(Mux(is_last, 0, write_group), ~is_last, limit.table)),
                 write.data.eq(limit.limit),
-                read.addr.eq(Cat(Mux(self.fine, group, 0), self.fine, self.table)),
+                read.addr.eq(Cat(group, self.fine, self.table)),
             ]
             below.append(self.window < read.data)
         m.d.comb += [
             place.eq(Mux(below[0], 0, Mux(below[1], 1, Cat(~below[2], Const(1))))),
             self.length.eq((group << 2) | place),
         ]
-        with m.If(~self.fine):
-            m.d.sync += group.eq(place)
+        with m.If(~self.hold):
+            m.d.sync += [self.fine.eq(self.begin), group.eq(Mux(self.begin, place, 0))]
         return m

@@ -30,17 +30,17 @@ def found_layout(config: Config) -> data.StructLayout:
 
 
 class _State(enum.Enum):
-    """The field that is read, or the pass over the lengths."""
+    """The field that is read, or the pass over the lengths, from 8 on one over the counts."""
 
     PRESENT = 0  # whether there are any tables
     SYMBOLS = 1  # the last one, of the runs or the indices
-    ZERO = 2  # the counts
-    LENGTHS = 3  # count them
-    SETTLE = 4  # the last one is counted
-    BUILD = 5  # from the counts, a length a cycle: limits, offsets, first places
-    CHECK = 6  # whether it is a code
-    SORT = 7  # give each run symbol the next place of its length
-    CODEBOOK = 8  # give each weight the next place of its index's length
+    ZERO = 8  # the counts
+    LENGTHS = 2  # count them
+    SETTLE = 3  # the last one is counted
+    BUILD = 9  # from the counts, a length a cycle: limits, offsets, first places
+    CHECK = 4  # whether it is a code
+    SORT = 5  # give each run symbol the next place of its length
+    CODEBOOK = 6  # give each weight the next place of its index's length
 
 
 class CodeTables(wiring.Component):
@@ -250,7 +250,7 @@ class CodeTables(wiring.Component):
 
         # Counts of the length that comes, is built, or is sorted: codes of the length, from the
         # BUILD pass on the next place; and how many windows of code_bits bits they take.
-        building = (state == _State.ZERO) | (state == _State.BUILD)
+        building = state[-1]
         at = Signal(range(LENGTHS))
         m.d.comb += at.eq(Mux(building, length, its_length))
         counts_layout = data.StructLayout({"number": 9, "windows": code_bits + 1})
@@ -299,9 +299,12 @@ class CodeTables(wiring.Component):
             ]
             with m.If((at > code_bits) | count.data.windows[-1]):
                 m.d.sync += wrong.eq(1)
-        with m.If((state == _State.BUILD) & ~single & (next_limit > 1 << code_bits)):
+        above = ~single & (limit > 1 << code_bits)  # of the lengths built before
+        with m.If((state == _State.BUILD) & above):
             m.d.sync += wrong.eq(1)
-        m.d.comb += self.malformed.eq((state == _State.CHECK) & (wrong | (single & long_single)))
+        m.d.comb += self.malformed.eq(
+            (state == _State.CHECK) & (wrong | above | (single & long_single))
+        )
         with m.If(state == _State.ZERO):
             m.d.sync += [flag.eq(0) for flag in (single, several, wrong)]
             m.d.sync += [place.eq(0), first.eq(0)]

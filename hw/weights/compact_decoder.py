@@ -125,20 +125,22 @@ class CompactDecoder(wiring.Component):
         config = self.config
         m.submodules.search = search = CodeSearch(config.code_bits)
 
-        # State: the code in hand; its window, which is one cycle behind; which of the two steps; an
-        # index that was found and is being looked up; the pair on offer.
+        # State: the code in hand; its window, which is one cycle behind; an index that was found
+        # and is being looked up; the pair on offer.
         index = Signal()
         window = Signal(config.code_bits)
         is_window = Signal()
-        fine = Signal()
         escape = Signal()
         indexed = Signal()
         pair = self.o.payload
+        fine = search.fine
+        waits = Signal()
         m.d.comb += [
             search.limit.eq(self.limit),
             search.window.eq(window),
             search.table.eq(index),
-            search.fine.eq(fine),
+            search.begin.eq(self.look & is_window & ~fine & ~self.flush),
+            search.hold.eq(fine & waits & ~self.flush),
             self.bits.eq(search.length),
             pair.code.eq(self.symbol),
             self.empty.eq(~indexed & ~self.o.valid),
@@ -146,7 +148,6 @@ class CompactDecoder(wiring.Component):
 
         # A run waits until the pair before it has gone, whose weight is looked up meanwhile. With
         # the index the run is looked up; there is none after an escape.
-        waits = Signal()
         m.d.comb += [
             waits.eq(~index & self.o.valid & ~self.o.ready),
             self.take.eq(fine & ~waits & ~(index & escape)),
@@ -163,9 +164,7 @@ class CompactDecoder(wiring.Component):
         with m.If(indexed & ~self.unused & ~self.short):
             m.d.sync += [self.o.valid.eq(1), pair.weight.eq(1)]
         with m.If(fine & ~waits):
-            m.d.sync += [fine.eq(0), index.eq(~index)]
-        with m.Elif(self.look & is_window):
-            m.d.sync += fine.eq(1)
+            m.d.sync += index.eq(~index)
         with m.If(~fine):
             m.d.sync += escape.eq(self.is_escape)
         with m.If(self.take):
@@ -180,5 +179,5 @@ class CompactDecoder(wiring.Component):
             m.d.sync += [pair.zeros.eq(self.symbol), pair.weight.eq(0), self.o.valid.eq(escape)]
 
         with m.If(self.flush):
-            m.d.sync += [flag.eq(0) for flag in (index, fine, indexed, self.o.valid)]
+            m.d.sync += [flag.eq(0) for flag in (index, indexed, self.o.valid)]
         return m

@@ -130,6 +130,11 @@ class CompactLoader(LoaderPorts):
         m.d.comb += less.eq(decoding & decoder.last)
         with m.If(top_comes | rest_comes | less):
             m.d.sync += pairs_left.eq(Cat(rest, top) + less.replicate(20))
+        no_pairs = Signal()
+        with m.If(rest_comes):
+            m.d.sync += no_pairs.eq((reader.window == 0) & (top == 0))
+        with m.Elif(less):
+            m.d.sync += no_pairs.eq(pairs_left == 1)
 
         # States.
         row = writer.row
@@ -176,8 +181,8 @@ class CompactLoader(LoaderPorts):
                     m.d.sync += state.eq(_State.DECODE)
 
             with m.Case(_State.DECODE):
-                m.d.comb += decoder.look.eq(pairs_left != 0)
-                with m.If(pairs_left == 0):
+                m.d.comb += decoder.look.eq(~no_pairs)
+                with m.If(no_pairs):
                     m.d.sync += state.eq(_State.FINISH)
                 with m.If(decoder.unused):
                     fail(ErrorCode.CODE_UNUSED)
