@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from thresher.scripts.options import (
     JsonFile,
@@ -41,6 +41,7 @@ def synth(
     part: str | None = None,
     place: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 1,
+    seeds: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1,
     frequency: float = 100.0,
     delay: float = 6.0,
     path: Annotated[bool, Parameter(negative="")] = False,
@@ -65,6 +66,9 @@ def synth(
         Place and route too (speed grade 6, no pins), for the frequency; takes minutes.
     seed
         Of the placer.
+    seeds
+        Place with as many seeds, from `seed` on, one after another: the frequency of each is
+        printed, and all else is of the best one.
     frequency
         MHz that the placer aims at.
     delay
@@ -80,7 +84,7 @@ def synth(
     """
     tasks = _tasks(network, inputs)
     check_json(json)
-    placing = _Placing(seed, frequency) if place else None
+    placing = _Placing(range(seed, seed + seeds), frequency) if place else None
     with progress_bar(8 if multiplier == "all" else 2) as progress:
         if multiplier == "all":
             configs = {kind: make_config(lanes, kind, settings, preset) for kind in KINDS}
@@ -113,9 +117,9 @@ def _tasks(networks: list[str] | None, inputs: list[str] | None) -> list[tuple[s
 
 @dataclass(frozen=True)
 class _Placing:
-    """How to place: the seed, and the MHz to aim at."""
+    """How to place: the seeds to try, and the MHz to aim at."""
 
-    seed: int
+    seeds: range
     frequency: float
 
 
@@ -131,17 +135,18 @@ def _one(
     what = f"{part or 'machine'}, {config.multiplier}"
     progress(f"synthesise ({what})")
     mapped = synthesis.synthesise(config, cache_folder(), part, delay=delay)
-    placed = None
+    placed = []
     if placing is not None:
         progress(f"place and route ({what})")
-        placed = synthesis.place_and_route(
-            mapped, cache_folder(), seed=placing.seed, target=placing.frequency
-        )
+        placed = [
+            synthesis.place_and_route(mapped, cache_folder(), seed=seed, target=placing.frequency)
+            for seed in placing.seeds
+        ]
     return _figures(config, part, mapped, placed)
 
 
 def _figures(
-    config: Config, part: str | None, mapped: Synthesis, placed: Placement | None
+    config: Config, part: str | None, mapped: Synthesis, placed: Sequence[Placement]
 ) -> dict[str, Any]:
     from thresher.hw.synthesis import DEVICE  # noqa: PLC0415
 
@@ -163,8 +168,12 @@ def _figures(
     elements = sum(kind.instances for kind in mapped.parts if kind.name == "pe")
     if elements:
         figures["lut_per_pe_of_all"] = round(mapped.total.lut / elements, 1)
-    if placed is not None:
-        figures["placement"] = asdict(placed) | {"speed_grade": 6}
+    if placed:
+        best = max(placed, key=lambda placement: placement.fmax)
+        figures["placement"] = asdict(best) | {
+            "speed_grade": 6,
+            "seeds": [{"seed": one.seed, "fmax": one.fmax} for one in placed],
+        }
     return figures
 
 
@@ -197,6 +206,9 @@ def _print_one(figures: dict[str, Any], path: bool) -> None:
             f"  {placed['fmax']:.1f} MHz (nextpnr-ecp5, speed grade 6, seed {placed['seed']},"
             f" asked for {placed['target']:.0f} MHz)"
         )
+        if len(placed["seeds"]) > 1:
+            tried = (f"{one['fmax']:.1f} MHz with {one['seed']}" for one in placed["seeds"])
+            print(f"  the best of {len(placed['seeds'])} seeds: {', '.join(tried)}")
         if path:
             print("  critical path:")
             for line in placed["path"]:
@@ -227,7 +239,7 @@ def _compare(
         "device": "ECP5-85F",
         "lanes": next(iter(configs.values())).lanes,
         "networks": [{"name": net["name"], "inputs": net["inputs"]} for net in answers],
-        "seed": placing.seed if placing else None,
+        "seeds": list(placing.seeds) if placing else None,
         "multipliers": rows,
     }
 

@@ -632,7 +632,11 @@ class Column(wiring.Component):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("serial", [False, True], ids=["encoder and writer", "packer"])
-@pytest.mark.parametrize("config", [CONFIG, WIDE], ids=["short runs", "long runs"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, WIDE, replace(CONFIG, output_cycles=4, registered_links=1)],
+    ids=["short runs", "long runs", "linked"],
+)
 def test_encoder_and_writer_write_what_golden_decodes(
     config: Config, serial: bool, seed: int
 ) -> None:

