@@ -142,226 +142,302 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self.config
-
-        # A memory word holds several descriptor words, lowest first.
-        per_word = config.port_bits // _WORD
-        word = Signal(_WORD)
-        take = Signal()
-        if per_word == 1:
-            m.d.comb += [word.eq(self.words.payload), self.words.ready.eq(take)]
-        else:
-            part = Signal(range(per_word))
-            parts = Array(self.words.payload[k * _WORD : (k + 1) * _WORD] for k in range(per_word))
-            m.d.comb += [
-                word.eq(parts[part]),
-                self.words.ready.eq(take & (part == per_word - 1)),
-            ]
-            with m.If(self.start):
-                m.d.sync += part.eq(0)
-            with m.Elif(take & self.words.valid):
-                m.d.sync += part.eq(part + 1)
-        arrived = self.words.valid
-
-        index = Signal(8)
-        lane = Signal(range(max(2, config.lanes)))
-        segment = Signal(16)
-        left = Signal(16)
-
-        def capture(fields: tuple[Field, ...], target: data.View) -> None:
-            at = 0
-            for field in fields:
-                m.d.sync += target[field.name].eq(word[at : at + field.bits])
-                at += field.bits
-
-        def capture_next(record: Record, target: data.View) -> None:
-            with m.Switch(index):
-                for k, fields in enumerate(record.words):
-                    with m.Case(k):
-                        capture(fields, target)
-
-        def capture_lane(record: Record, targets: Sequence[data.View]) -> None:
-            with m.Switch(lane):
-                for k, target in enumerate(targets):
-                    with m.Case(k):
-                        capture(record.words[0], target)
-
-        def go_to_next_lane() -> None:
-            m.d.sync += lane.eq(lane + 1)
-            with m.If(lane == config.lanes - 1):
-                m.d.sync += waits.eq(1)
-                m.next = "HEADER"
-            with m.Else():
-                m.next = "RUN LANE"
-
-        def end_segments() -> None:
-            if not config.residual:
-                go_to_next_lane()
-                return
-            with m.If(run.add):
-                m.next = "OPERAND"
-            with m.Else():
-                go_to_next_lane()
-
-        # The next run: its record, of which the first word is `known` and which `waits` when it is
-        # whole.
-        run = Signal.like(self.run)
-        run_lanes = [Signal.like(lane) for lane in self.run_lanes]
-        operands_out = list(self.operands) if config.residual else []
-        operands = [Signal.like(one) for one in operands_out]
-        known = Signal()
-        waits = Signal()
-
-        def loading_first() -> None:
-            """No run is known that could start: the array waits for the load."""
-            with m.If(run_idle & ~known):
-                m.d.comb += self.load_wait.eq(1)
-
-        # What is under way, and what is finished. A pulse of start is followed by busy a cycle on.
-        kind = word[:2]
-        needs = word[2:18]
-        loads_done = Signal(16)
-        runs_done = Signal(16)
-        load_pending = Signal()
-        run_pending = Signal()
-        load_idle = ~load_pending & ~self.loads_busy
-        run_idle = ~run_pending & ~self.run_busy
-        m.d.comb += self.run_finished.eq(run_pending & ~self.run_busy & ~self.run_start)
-        with m.If(self.run_finished):
-            m.d.sync += [run_pending.eq(0), runs_done.eq(runs_done + 1)]
-        with m.If(load_pending & ~self.loads_busy & ~self.load_start):
-            m.d.sync += [load_pending.eq(0), loads_done.eq(loads_done + 1)]
-        m.d.sync += [self.load_start.eq(0), self.run_start.eq(0)]
-
-        # The next run becomes the run in hand.
-        short = Signal()  # of loads; with registered links as it was a cycle before
-        m.d["sync" if config.registered_links else "comb"] += short.eq(
-            known & (loads_done < run.needs)
-        )
-        m.d.comb += self.run_dispatched.eq(waits & run_idle & ~short & ~self.halt)
-        with m.If(self.run_dispatched):
-            m.d.sync += [
-                *(now.eq(then) for now, then in zip(self.run_lanes, run_lanes, strict=True)),
-                *(now.eq(then) for now, then in zip(operands_out, operands, strict=True)),
-                self.run.eq(run),
-                self.half.eq(~self.half),
-                self.run_start.eq(1),
-                run_pending.eq(1),
-                known.eq(0),
-                waits.eq(0),
-            ]
-        with m.If(run_idle & short):
-            m.d.comb += self.load_wait.eq(1)
-
-        # A whole window's scale with the start of its run; before it those of the others.
-        cut_scale = Signal()
-        fields = data.View(record_layout(POOL_SCALE), word[: record_layout(POOL_SCALE).size])
-        m.d.comb += [
-            self.pool_scale.valid.eq(cut_scale | self.run_start),
-            self.pool_scale.rows.eq(Mux(cut_scale, fields.rows, 0)),
-            self.pool_scale.columns.eq(Mux(cut_scale, fields.columns, 0)),
-            self.pool_scale.scale.eq(Mux(cut_scale, fields.scale, self.run.pool_scale)),
-        ]
-
-        # Whether a load can begin; with registered links from a register, for that chooses what all
-        # registers of the queue before the sequencer take.
-        load_can_begin, may_load = Signal(), Signal()
-        if config.registered_links:
-            m.d.sync += may_load.eq(load_can_begin & ~may_load)
-        else:
-            m.d.comb += may_load.eq(load_can_begin)
-
-        # The record in hand.
+        program = _Program(m, self)
+        states = {
+            "IDLE": program.begin,
+            "HEADER": program.take_header,
+            "LOAD": program.take_load,
+            "LOAD LANES": program.take_load_lanes,
+            "RUN": program.take_run,
+            "POOL SCALES": program.take_pool_scales,
+            "RUN LANE": program.take_run_lane,
+            "SEGMENTS": program.take_segments,
+        }
+        if self.config.residual:
+            states["OPERAND"] = program.take_operand
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            with m.State("IDLE"), m.If(self.start):
-                m.d.sync += [loads_done.eq(0), runs_done.eq(0), self.done.eq(0)]
-                m.next = "HEADER"
-            with m.State("HEADER"), m.If(arrived & ~self.halt):
-                m.d.sync += [index.eq(1), lane.eq(0)]
-                with m.Switch(kind):
-                    with m.Case(Kind.LOAD):
-                        loading_first()
-                        m.d.comb += load_can_begin.eq(load_idle & (runs_done >= needs))
-                        with m.If(may_load):
-                            m.d.comb += take.eq(1)
-                            capture(LOAD.words[0], self.load)
-                            m.next = "LOAD"
-                    with m.Case(Kind.RUN):
-                        with m.If(run_idle & ~waits & (loads_done < needs)):
-                            m.d.comb += self.load_wait.eq(1)
-                        with m.If(~waits):
-                            m.d.comb += take.eq(1)
-                            m.d.sync += known.eq(1)
-                            capture(RUN.words[0], run)
-                            m.next = "RUN"
-                    with m.Case(Kind.END), m.If(load_idle & run_idle & ~waits & self.drained):
-                        m.d.sync += self.done.eq(1)
-                        m.next = "IDLE"
-                    with m.Case(3):
-                        m.d.comb += self.unknown.eq(~waits & ~self.run_start)
-            with m.State("LOAD"):
-                m.d.comb += take.eq(1)
-                loading_first()
-                capture_next(LOAD, self.load)
-                with m.If(arrived):
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(index == len(LOAD.words) - 1):
-                        m.next = "LOAD LANES"
-            with m.State("LOAD LANES"):
-                m.d.comb += take.eq(1)
-                loading_first()
-                capture_lane(LOAD_LANE, list(self.load_lanes))
-                with m.If(arrived):
-                    m.d.sync += lane.eq(lane + 1)
-                    with m.If(lane == config.lanes - 1):
-                        m.d.sync += [self.load_start.eq(1), load_pending.eq(1)]
-                        m.next = "HEADER"
-            with m.State("RUN"):
-                m.d.comb += take.eq(1)
-                capture_next(RUN, run)
-                with m.If(arrived):
-                    m.d.sync += [index.eq(index + 1), left.eq(run.pool_scales)]
-                    with m.If(index == len(RUN.words) - 1):
-                        m.next = "RUN LANE"
-                        with m.If(run.pool_scales != 0):
-                            m.next = "POOL SCALES"
-            with m.State("POOL SCALES"):  # the tables are the present run's until it is done
-                m.d.comb += take.eq(run_idle)
-                with m.If(arrived & run_idle):
-                    m.d.comb += cut_scale.eq(1)
-                    m.d.sync += left.eq(left - 1)
-                    with m.If(left == 1):
-                        m.next = "RUN LANE"
-            with m.State("RUN LANE"):
-                m.d.comb += take.eq(1)
-                capture_lane(RUN_LANE, run_lanes)
-                with m.If(arrived):
-                    m.d.sync += [segment.eq(0), left.eq(word[:16])]
-                    with m.If(word[:16] != 0):
-                        m.next = "SEGMENTS"
-                    with m.Else():
-                        end_segments()
-            with m.State("SEGMENTS"):
-                m.d.comb += take.eq(1)
-                with m.Switch(lane):
-                    for k in range(config.lanes):
-                        with m.Case(k):
-                            m.d.comb += self.segments[k].valid.eq(arrived)
-                with m.If(arrived):
-                    m.d.sync += [segment.eq(segment + 1), left.eq(left - 1)]
-                    with m.If(left == 1):
-                        end_segments()
-            if config.residual:
-                with m.State("OPERAND"):
-                    m.d.comb += take.eq(1)
-                    capture_lane(RUN_SEGMENT, operands)
-                    with m.If(arrived):
-                        go_to_next_lane()
-        for write in self.segments:
-            m.d.comb += [
-                write.index.eq(segment),
-                write.half.eq(~self.half),
-                Cat(*(write.data[field.name] for field in RUN_SEGMENT.words[0])).eq(word),
-            ]
+            for name, act in states.items():
+                with m.State(name):
+                    act()
+        program.write_segments()
         return m
+
+
+class _Program:
+    """The words of a program, the record in hand, and what is under way."""
+
+    def __init__(self, m: Module, ports: Sequencer) -> None:
+        self.m, self.ports, self.config = m, ports, ports.config
+        self._cut_words()
+        self.index = Signal(8)
+        self.lane = Signal(range(max(2, self.config.lanes)))
+        self.segment = Signal(16)
+        self.left = Signal(16)
+        # The next run: its record, of which the first word is `known` and which `waits` when it is
+        # whole.
+        self.run = Signal.like(ports.run)
+        self.run_lanes = [Signal.like(lane) for lane in ports.run_lanes]
+        self.operands_out = list(ports.operands) if self.config.residual else []
+        self.operands = [Signal.like(one) for one in self.operands_out]
+        self.known = Signal()
+        self.waits = Signal()
+        self._count_finished()
+        self._dispatch_run()
+        self._send_pool_scale()
+        self._allow_load()
+
+    def _cut_words(self) -> None:
+        """A memory word holds several descriptor words, lowest first."""
+        m, ports = self.m, self.ports
+        per_word = self.config.port_bits // _WORD
+        self.word = Signal(_WORD)
+        self.take = Signal()
+        if per_word == 1:
+            m.d.comb += [self.word.eq(ports.words.payload), ports.words.ready.eq(self.take)]
+        else:
+            part = Signal(range(per_word))
+            parts = Array(ports.words.payload[k * _WORD : (k + 1) * _WORD] for k in range(per_word))
+            m.d.comb += [
+                self.word.eq(parts[part]),
+                ports.words.ready.eq(self.take & (part == per_word - 1)),
+            ]
+            with m.If(ports.start):
+                m.d.sync += part.eq(0)
+            with m.Elif(self.take & ports.words.valid):
+                m.d.sync += part.eq(part + 1)
+        self.arrived = ports.words.valid
+        self.kind = self.word[:2]
+        self.needs = self.word[2:18]
+
+    def _count_finished(self) -> None:
+        """What is under way, and what is finished.
+
+        A pulse of start is followed by busy a cycle on.
+        """
+        m, ports = self.m, self.ports
+        self.loads_done = Signal(16)
+        self.runs_done = Signal(16)
+        self.load_pending = load_pending = Signal()
+        self.run_pending = run_pending = Signal()
+        self.load_idle = ~load_pending & ~ports.loads_busy
+        self.run_idle = ~run_pending & ~ports.run_busy
+        m.d.comb += ports.run_finished.eq(run_pending & ~ports.run_busy & ~ports.run_start)
+        with m.If(ports.run_finished):
+            m.d.sync += [run_pending.eq(0), self.runs_done.eq(self.runs_done + 1)]
+        with m.If(load_pending & ~ports.loads_busy & ~ports.load_start):
+            m.d.sync += [load_pending.eq(0), self.loads_done.eq(self.loads_done + 1)]
+        m.d.sync += [ports.load_start.eq(0), ports.run_start.eq(0)]
+
+    def _dispatch_run(self) -> None:
+        """The next run becomes the run in hand."""
+        m, ports, run = self.m, self.ports, self.run
+        short = Signal()  # of loads; with registered links as it was a cycle before
+        m.d["sync" if self.config.registered_links else "comb"] += short.eq(
+            self.known & (self.loads_done < run.needs)
+        )
+        m.d.comb += ports.run_dispatched.eq(self.waits & self.run_idle & ~short & ~ports.halt)
+        with m.If(ports.run_dispatched):
+            m.d.sync += [
+                *(now.eq(then) for now, then in zip(ports.run_lanes, self.run_lanes, strict=True)),
+                *(now.eq(then) for now, then in zip(self.operands_out, self.operands, strict=True)),
+                ports.run.eq(run),
+                ports.half.eq(~ports.half),
+                ports.run_start.eq(1),
+                self.run_pending.eq(1),
+                self.known.eq(0),
+                self.waits.eq(0),
+            ]
+        with m.If(self.run_idle & short):
+            m.d.comb += ports.load_wait.eq(1)
+
+    def _send_pool_scale(self) -> None:
+        """A whole window's scale with the start of its run; before it those of the others."""
+        ports = self.ports
+        self.cut_scale = cut_scale = Signal()
+        fields = data.View(record_layout(POOL_SCALE), self.word[: record_layout(POOL_SCALE).size])
+        self.m.d.comb += [
+            ports.pool_scale.valid.eq(cut_scale | ports.run_start),
+            ports.pool_scale.rows.eq(Mux(cut_scale, fields.rows, 0)),
+            ports.pool_scale.columns.eq(Mux(cut_scale, fields.columns, 0)),
+            ports.pool_scale.scale.eq(Mux(cut_scale, fields.scale, ports.run.pool_scale)),
+        ]
+
+    def _allow_load(self) -> None:
+        """Whether a load can begin.
+
+        With registered links from a register, for that chooses what all registers of the queue
+        before the sequencer take.
+        """
+        self.load_can_begin = load_can_begin = Signal()
+        self.may_load = may_load = Signal()
+        if self.config.registered_links:
+            self.m.d.sync += may_load.eq(load_can_begin & ~may_load)
+        else:
+            self.m.d.comb += may_load.eq(load_can_begin)
+
+    def _capture(self, fields: tuple[Field, ...], target: data.View) -> None:
+        at = 0
+        for field in fields:
+            self.m.d.sync += target[field.name].eq(self.word[at : at + field.bits])
+            at += field.bits
+
+    def _capture_next(self, record: Record, target: data.View) -> None:
+        with self.m.Switch(self.index):
+            for k, fields in enumerate(record.words):
+                with self.m.Case(k):
+                    self._capture(fields, target)
+
+    def _capture_lane(self, record: Record, targets: Sequence[data.View]) -> None:
+        with self.m.Switch(self.lane):
+            for k, target in enumerate(targets):
+                with self.m.Case(k):
+                    self._capture(record.words[0], target)
+
+    def _loading_first(self) -> None:
+        """No run is known that could start: the array waits for the load."""
+        with self.m.If(self.run_idle & ~self.known):
+            self.m.d.comb += self.ports.load_wait.eq(1)
+
+    def _go_to_next_lane(self) -> None:
+        m = self.m
+        m.d.sync += self.lane.eq(self.lane + 1)
+        with m.If(self.lane == self.config.lanes - 1):
+            m.d.sync += self.waits.eq(1)
+            m.next = "HEADER"
+        with m.Else():
+            m.next = "RUN LANE"
+
+    def _end_segments(self) -> None:
+        if not self.config.residual:
+            self._go_to_next_lane()
+            return
+        with self.m.If(self.run.add):
+            self.m.next = "OPERAND"
+        with self.m.Else():
+            self._go_to_next_lane()
+
+    def begin(self) -> None:
+        """Wait for the start."""
+        m, ports = self.m, self.ports
+        with m.If(ports.start):
+            m.d.sync += [self.loads_done.eq(0), self.runs_done.eq(0), ports.done.eq(0)]
+            m.next = "HEADER"
+
+    def take_header(self) -> None:
+        """Take a record's first word when the record may be read; or end."""
+        m, ports = self.m, self.ports
+        with m.If(self.arrived & ~ports.halt):
+            m.d.sync += [self.index.eq(1), self.lane.eq(0)]
+            with m.Switch(self.kind):
+                with m.Case(Kind.LOAD):
+                    self._loading_first()
+                    m.d.comb += self.load_can_begin.eq(
+                        self.load_idle & (self.runs_done >= self.needs)
+                    )
+                    with m.If(self.may_load):
+                        m.d.comb += self.take.eq(1)
+                        self._capture(LOAD.words[0], ports.load)
+                        m.next = "LOAD"
+                with m.Case(Kind.RUN):
+                    with m.If(self.run_idle & ~self.waits & (self.loads_done < self.needs)):
+                        m.d.comb += ports.load_wait.eq(1)
+                    with m.If(~self.waits):
+                        m.d.comb += self.take.eq(1)
+                        m.d.sync += self.known.eq(1)
+                        self._capture(RUN.words[0], self.run)
+                        m.next = "RUN"
+                with (
+                    m.Case(Kind.END),
+                    m.If(self.load_idle & self.run_idle & ~self.waits & ports.drained),
+                ):
+                    m.d.sync += ports.done.eq(1)
+                    m.next = "IDLE"
+                with m.Case(3):
+                    m.d.comb += ports.unknown.eq(~self.waits & ~ports.run_start)
+
+    def take_load(self) -> None:
+        """Take the rest of a load's record."""
+        m = self.m
+        m.d.comb += self.take.eq(1)
+        self._loading_first()
+        self._capture_next(LOAD, self.ports.load)
+        with m.If(self.arrived):
+            m.d.sync += self.index.eq(self.index + 1)
+            with m.If(self.index == len(LOAD.words) - 1):
+                m.next = "LOAD LANES"
+
+    def take_load_lanes(self) -> None:
+        """Take the columns' records of a load, and start it."""
+        m = self.m
+        m.d.comb += self.take.eq(1)
+        self._loading_first()
+        self._capture_lane(LOAD_LANE, list(self.ports.load_lanes))
+        with m.If(self.arrived):
+            m.d.sync += self.lane.eq(self.lane + 1)
+            with m.If(self.lane == self.config.lanes - 1):
+                m.d.sync += [self.ports.load_start.eq(1), self.load_pending.eq(1)]
+                m.next = "HEADER"
+
+    def take_run(self) -> None:
+        """Take the rest of a run's record."""
+        m = self.m
+        m.d.comb += self.take.eq(1)
+        self._capture_next(RUN, self.run)
+        with m.If(self.arrived):
+            m.d.sync += [self.index.eq(self.index + 1), self.left.eq(self.run.pool_scales)]
+            with m.If(self.index == len(RUN.words) - 1):
+                m.next = "RUN LANE"
+                with m.If(self.run.pool_scales != 0):
+                    m.next = "POOL SCALES"
+
+    def take_pool_scales(self) -> None:
+        """Pass scales on; the tables are the present run's until it is done."""
+        m = self.m
+        m.d.comb += self.take.eq(self.run_idle)
+        with m.If(self.arrived & self.run_idle):
+            m.d.comb += self.cut_scale.eq(1)
+            m.d.sync += self.left.eq(self.left - 1)
+            with m.If(self.left == 1):
+                m.next = "RUN LANE"
+
+    def take_run_lane(self) -> None:
+        """Take a lane's record of a run."""
+        m = self.m
+        m.d.comb += self.take.eq(1)
+        self._capture_lane(RUN_LANE, self.run_lanes)
+        with m.If(self.arrived):
+            m.d.sync += [self.segment.eq(0), self.left.eq(self.word[:16])]
+            with m.If(self.word[:16] != 0):
+                m.next = "SEGMENTS"
+            with m.Else():
+                self._end_segments()
+
+    def take_segments(self) -> None:
+        """Pass a lane's segments on to its reader."""
+        m = self.m
+        m.d.comb += self.take.eq(1)
+        with m.Switch(self.lane):
+            for k in range(self.config.lanes):
+                with m.Case(k):
+                    m.d.comb += self.ports.segments[k].valid.eq(self.arrived)
+        with m.If(self.arrived):
+            m.d.sync += [self.segment.eq(self.segment + 1), self.left.eq(self.left - 1)]
+            with m.If(self.left == 1):
+                self._end_segments()
+
+    def take_operand(self) -> None:
+        """Take what a column adds or multiplies by."""
+        self.m.d.comb += self.take.eq(1)
+        self._capture_lane(RUN_SEGMENT, self.operands)
+        with self.m.If(self.arrived):
+            self._go_to_next_lane()
+
+    def write_segments(self) -> None:
+        """Give all readers what would be written; one of them takes it."""
+        for write in self.ports.segments:
+            self.m.d.comb += [
+                write.index.eq(self.segment),
+                write.half.eq(~self.ports.half),
+                Cat(*(write.data[field.name] for field in RUN_SEGMENT.words[0])).eq(self.word),
+            ]
