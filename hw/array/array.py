@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal, Value, signed
@@ -146,7 +147,9 @@ class Array(wiring.Component):
         last = self.config.lanes - 1
         pe = [[PE(self.config) for _ in lanes] for _ in lanes]
         config = self.config
-        told = [self._column(m, column, platform) for column in lanes]
+        run: Any = Signal(element_run_layout(), name="element_run")
+        m.d.comb += [run[name].eq(self.run[name]) for name in run.shape().members]
+        told = [self._column(m, column, run, platform) for column in lanes]
         waiting: list[list[Value]] = [[] for _ in lanes]  # in the links of each row, or above it
 
         # At the bottom of a column, what it does not want.
@@ -193,7 +196,7 @@ class Array(wiring.Component):
 
                 # Writes of the column's loader, and what is common.
                 for name in ("store",) if config.shared_store else ("tap", "pointer"):
-                    port, write = getattr(element, name), told[column][name]
+                    port, write = getattr(element, name), getattr(told[column], name)
                     m.d.comb += [
                         port.eq(write),
                         port.valid.eq(write.valid & (write.row == row)),
@@ -227,27 +230,27 @@ class Array(wiring.Component):
         m.d.comb += [self.idle.eq(idle.all()), self.clearing.eq(pe[0][0].clearing)]
         return m
 
-    def _column(self, m: Module, column: int, platform: object) -> Any:
-        """Return what a column is told."""
-        shape = column_layout(self.config)
-        told: Any = Signal(shape, name=f"told_{column}")
+    def _column(self, m: Module, column: int, run: Any, platform: object) -> Any:
+        """Return what a column is told, through a register if so configured."""
+        channels = self.channels[column]
         if self.config.shared_store:
-            m.d.comb += told.store.eq(self._shared_write(m, column))
+            writes = {"store": self._shared_write(m, column)}
         else:
-            m.d.comb += [told.tap.eq(self.tap[column]), told.pointer.eq(self.pointer[column])]
-        m.d.comb += [
-            told.channels.eq(self.channels[column]),
-            told.nothing.eq(self.channels[column] == 0),
-            told.all_channels.eq(self.run.channels),
-            told.start.eq(self.start),
-            told.clear.eq(self.clear),
-        ]
-        m.d.comb += [told.run[name].eq(self.run[name]) for name in element_run_layout().members]
+            writes = {"tap": self.tap[column], "pointer": self.pointer[column]}
+        values = {
+            **writes,
+            "channels": channels,
+            "nothing": channels == 0,
+            "all_channels": self.run.channels,
+            "run": run,
+            "start": self.start,
+            "clear": self.clear,
+        }
         if not self.config.registered_links:
-            return told
-        register = Column(shape)
+            return SimpleNamespace(**values)
+        register = Column(column_layout(self.config))
         place(m, f"column_{column}", register, platform)
-        m.d.comb += register.i.eq(told)
+        m.d.comb += [register.i[name].eq(value) for name, value in values.items()]
         return register.o
 
     def _shared_write(self, m: Module, column: int) -> Any:
