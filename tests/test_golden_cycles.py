@@ -222,6 +222,19 @@ def test_a_whole_lenet_takes_as_many_cycles_as_in_rtl() -> None:
     check(network, digits.reshape(-1, *network.input_shape).astype(np.int64), Config(), Skip.BOTH)
 
 
+@pytest.mark.slow
+@pytest.mark.cocotb
+@pytest.mark.parametrize("name", ["lenet-5", "lenet-300-100"])
+@pytest.mark.parametrize("digit", [1, 2])
+def test_loads_and_runs_at_one_narrow_port_take_as_many_cycles_as_in_rtl(
+    name: str, digit: int
+) -> None:
+    network = resolve_network(name)
+    digits, _ = mnist_digits(f"mnist:{digit}")
+    inputs = digits.reshape(-1, *network.input_shape).astype(np.int64)
+    check(network, inputs, Config(lanes=8, port_bits=64), Skip.BOTH)
+
+
 def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "thresher.golden.cycles.kernel", raising=False)
     monkeypatch.delattr("thresher.golden.cycles.kernel", raising=False)

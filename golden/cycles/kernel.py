@@ -12,7 +12,7 @@ from thresher.golden.cycles.fetch import begin_load, fetch, load_end
 from thresher.golden.cycles.lanes import advance_lanes, words_come
 from thresher.golden.cycles.port import share_port
 from thresher.golden.cycles.script import read_mask, row_words, write_planes, write_script
-from thresher.golden.cycles.state import TURN, W_HEADERS
+from thresher.golden.cycles.state import SHORT, TURN, W_HEADERS
 from thresher.golden.cycles.streams import WINDOW, read_stream
 
 __all__ = [
@@ -33,7 +33,8 @@ __all__ = [
 def go_on(run, state):
     """Run all lanes, elements and columns from the start pulse to the last write.
 
-    A lane that waited for a word goes on within the turn if the port brings it.
+    A lane that waited for a word goes on within the turn if the port brings it. A turn is short if
+    the port was busy in more than half of the one before.
     """
     now = end = 0
     waits, writers = state.waits, state.writers
@@ -46,9 +47,10 @@ def go_on(run, state):
                 waits[column] = True
             if left == 0:
                 break
-            now, end = end, end + TURN
+            now, end = end, end + (SHORT if state.port[4] * 2 > end - now else TURN)
         advance_lanes(run, state, end, waits)
         if fresh:
             advance_columns(run, state, end)
+            state.port[4] = 0
         share_port(run, state, now, end)
         fresh = not words_come(run, state, end, waits)

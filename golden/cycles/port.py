@@ -41,7 +41,6 @@ from thresher.golden.cycles.state import (
     VISIT,
     VISIT_HERE,
     VISIT_TAKEN,
-    W_CHARGED,
     W_FREE,
     W_HEAD,
     W_HEADERS,
@@ -167,25 +166,30 @@ def _next_operand(column, run, operands):
 
 
 @compiled
-def _charge(column, at, slack, queue, writers, columns):
-    """Let a column stand still for as long as its oldest word has waited too long."""
-    head = writers[column, W_HEAD]
-    late = at - (queue[column, head % QUEUED] >> 1) - slack
-    more = late - writers[column, W_CHARGED]
+def _charge(column, at, queue, writers, columns):
+    """Let a column stand still while the word behind the one that the encoder offers has no place.
+
+    The one on offer, or the one behind a header that is, goes in cycle ``at`` or later.
+    """
+    head, tail = writers[column, W_HEAD], writers[column, W_TAIL]
+    after = head + 1 + (queue[column, head % QUEUED] & 1)
+    if after < tail and queue[column, after % QUEUED] & 1:
+        after += 1
+    if after >= tail:
+        return
+    more = at + 1 - (queue[column, after % QUEUED] >> 1)
     if more > 0:
         columns[column, FREE_AT] = max(columns[column, FREE_AT], columns[column, NEXT]) + more
-        writers[column, W_CHARGED] = late
-        for k in range(head + 1, writers[column, W_TAIL]):
+        for k in range(after, tail):
             queue[column, k % QUEUED] += 2 * more
 
 
 @compiled
-def _write(column, at, slack, queue, writers, columns):
+def _write(column, at, queue, writers, columns):
     """Grant a column's row writer the port in cycle ``at``."""
     head = writers[column, W_HEAD]
     is_header = queue[column, head % QUEUED] & 1
-    _charge(column, at, slack, queue, writers, columns)
-    writers[column, W_CHARGED] = 0
+    _charge(column, at, queue, writers, columns)
     writers[column, W_HEAD] = head + 1
     writers[column, W_FREE] = at + 1 + is_header
     if is_header:
@@ -203,8 +207,7 @@ def _go_on_loading(run, state, end):
         if times[load, 0] == FAR:
             start = run.load_begins[load, 0]
             if load:
-                start = max(start, times[load - 1, 1])
-            start += run.load_begins[load, 1]
+                start = max(start, times[load - 1, 1] + run.load_begins[load, 1])
             if start >= end:
                 break
             times[load, 0] = start
@@ -230,7 +233,7 @@ def share_port(run, state, begin, end):
     lanes, history, headers = state.lanes, state.history, state.headers
     queue, writers, columns = state.queue, state.writers, state.columns
     asks, port, granted, fetchers = state.asks, state.port, state.granted, state.fetchers
-    height, latency, slack = run.height, run.latency, run.slack
+    height, latency = run.height, run.latency
     size = segments.size
     adds = run.operand_words.size > 0
     first_operand, program = 2 * size + 1, run.program
@@ -268,6 +271,7 @@ def share_port(run, state, begin, end):
             at = nearest
             continue
         if granted[at % LEFT] != at:
+            port[4] += 1
             granted[at % LEFT] = at
             port[0] = client
             if client < size:
@@ -295,9 +299,9 @@ def share_port(run, state, begin, end):
                 asks[client] = _next_operand(column, run, state.operands)
             else:
                 column = client - first_writer
-                _write(column, at, slack, queue, writers, columns)
+                _write(column, at, queue, writers, columns)
                 asks[client] = _next_write(column, queue, writers)
         at += 1
     for column in range(size):
         if writers[column, W_HEAD] < writers[column, W_TAIL]:
-            _charge(column, end, slack, queue, writers, columns)
+            _charge(column, end, queue, writers, columns)

@@ -70,7 +70,8 @@ class PortLoads(NamedTuple):
     loads
         The loads.
     begins
-        Of each: when its record can begin, and the cycles for which it is read.
+        Of each: when its record can have been read, and the cycles for which it is read, behind the
+        load before.
     state
         Of the fetchers, if the first load is under way: bytes, else None.
     program
@@ -372,8 +373,6 @@ def predict_run(  # noqa: PLR0917
     continued = _by_row([pairs for _, pairs in out_words], ends, rows)
     if pooled or config.output_cycles > 1:
         continued[:] = 0
-    sums = run["out_height"] * run["out_width"]
-    written_sums = run["pooled_height"] * run["pooled_width"] if pooled else sums
     taken = _by_row(operands, ends, rows)
     constants = Run(
         entries=np.concatenate(entries),
@@ -405,7 +404,6 @@ def predict_run(  # noqa: PLR0917
         operands_ahead=WORDS if config.output_cycles == 1 else 1,
         program=np.array(shared.program, np.int64),
         through=through,
-        slack=config.rlc.pairs * sums // max(1, written_sums),
         needs=_joined([load.needs for load in shared.loads]),
         load_starts=_load_starts(shared.loads, size),
         load_cycles=np.array([load.each for load in shared.loads], np.int64).reshape(-1, size),

@@ -12,6 +12,7 @@ from thresher.golden.config import Config
 from thresher.golden.cycles.latencies import (
     DONE,
     FIRST_ASK,
+    FIRST_REQUEST,
     LINKED_LOAD,
     LINKED_READ,
     LINKED_START,
@@ -89,7 +90,7 @@ class _Program:
 
     def begin_load(self, start: int, load: Load) -> None:
         """Let a load take the port, each column in its turn, and the program in its own."""
-        self._busy = (start, start + load.burst)
+        self._busy = (start + FIRST_REQUEST, start + FIRST_REQUEST + load.burst)
 
     def copy(self) -> _Program:
         """Return the same, to go on from here more than once."""
@@ -163,7 +164,7 @@ class _Loads:
     ) -> PortLoads:
         """Return what shares the port of a run that starts at ``start``.
 
-        ``follow`` are loads behind its record: when theirs can begin, how long it is read. The
+        ``follow`` are loads behind its record: when theirs can have been read, its words. The
         program's words are ``asked`` for.
         """
         if self.all and self._ends[-1] is None:
@@ -172,10 +173,10 @@ class _Loads:
         self._program.asked.clear()
         program = tuple(max(0, ask - start) for ask in asked)
         loads = [load for load, *_ in follow]
-        begins = [(begin - start, words) for _, begin, words in follow]
+        begins = [(read - start, words) for _, read, words in follow]
         if not (self.all and self._ends[-1] is None):
             last = self.end(len(self.all)) - start
-            begins = [(max(begin, last), words) for begin, words in begins]
+            begins = [(max(read, last + words), words) for read, words in begins]
             return PortLoads(tuple(loads), tuple(begins), None, program)
         state = shifted(self._fetchers.state, -start)
         return PortLoads((self.all[-1], *loads), ((0, 0), *begins), state.tobytes(), program)
@@ -203,7 +204,7 @@ class _Loads:
         ):
             begin = 0
             if number or shared.state is None:
-                begin = max(ready, end or 0) + words if number else ready + words
+                begin = max(ready, (end or 0) + words) if number else ready
                 if end is None or start + begin >= until:
                     break
                 fetchers.begin(load, start + begin)
@@ -284,7 +285,7 @@ def sequence(
             read = ahead.read(after.words, begin + load_known)
             ahead.begin_load(read, after.load)
             if seen >= len(loads.all):
-                follow.append((after.load, begin, read - begin))
+                follow.append((after.load, read, load_known + after.words))
             begin = read
             seen += 1
         shared = loads.share(start, follow, ahead.asked[len(program.asked) :])

@@ -18,13 +18,15 @@ __all__ = [
     "LEFT",
     "PADDING",
     "READER_SIZE",
+    "SHORT",
     "TURN",
     "Run",
     "State",
     "new_state",
 ]
 
-TURN = 32  # cycles for which lanes, port and columns go on by turns
+TURN = 48  # cycles for which lanes, port and columns go on by turns
+SHORT = 6  # the same while the port is busy: no more than a word takes from its request to its use
 KEPT = 32  # words and visits of a lane that are remembered; more than RowReader's WORDS
 HEADERS = 512  # headers that have come; at least twice the segments of a lane
 QUEUED = 256  # words of a column that wait for the port
@@ -66,7 +68,7 @@ COUNT = 0x1FFFF  # mask of a token's taps
 SENT, NEXT, FREE_AT, CHANNEL, X, Y, ROW_NUMBER, PART, CONTINUED, COLUMN_FIELDS = range(10)
 
 # State of a row writer: words that wait for the port, when it is free for one, headers to come.
-W_HEAD, W_TAIL, W_FREE, W_CHARGED, W_HEADERS, W_LAST, WRITER_FIELDS = range(7)
+W_HEAD, W_TAIL, W_FREE, W_HEADERS, W_LAST, WRITER_FIELDS = range(6)
 
 
 # State of a weight fetcher and its loader: next chunk, when it asks for the next word, how late the
@@ -124,14 +126,12 @@ class Run(NamedTuple):
         When each word of the program is asked for, shape (words,).
     through
         Cycles from a word's sending to the last word of its row on offer to the port.
-    slack
-        Values that a column can still take while a word waits for the port: those of a word.
     needs, load_starts, load_cycles
         Loads that may share the port: the cycle in which each chunk is needed; first chunk of each
         load's columns, shape (loads, P + 1); cycles of these, shape (loads, P).
     load_begins
-        When each load's record can begin and the cycles for which it is read, shape (loads, 2). The
-        first one is under way if it has started.
+        When each load's record can have been read, and the cycles for which it is read behind the
+        load before, shape (loads, 2). The first one is under way if it has started.
     chunks, compact
         Chunks of a word; whether the loaders are compact.
     fetch_latency, load_rest
@@ -174,7 +174,6 @@ class Run(NamedTuple):
     operands_ahead: int
     program: Any
     through: int
-    slack: int
     needs: Any
     load_starts: Any
     load_cycles: Any
@@ -217,7 +216,7 @@ class State(NamedTuple):
         Of the next words of a column: when all elements have it; when the word before left its
         place. Shape (P * words,).
     port
-        Client served last; load in hand; end of the turn; words of the program.
+        Client served last; load in hand; end of the turn; words of the program; words in this turn.
     asks
         Since when each client asks: row readers, weight fetchers, the program's, readers of
         operands if something is added, writers.
@@ -311,7 +310,7 @@ def new_state(run: Run) -> State:
         columns=zeros(COLUMN_FIELDS),
         ready=zeros(QUEUE * run.banks).ravel(),
         gave_way=zeros(QUEUE * run.banks).ravel() - 1,
-        port=np.zeros(4, np.int64),
+        port=np.zeros(5, np.int64),
         asks=np.full(4 * size + 1, FAR),
         granted=np.full(LEFT, -1),
         fetchers=zeros(FETCHER_FIELDS),
