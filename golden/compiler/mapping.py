@@ -19,9 +19,7 @@ _MOST_ROUNDS = 8
 _TRIALS = 1536  # channels tried for exchange over all rounds
 
 
-def assign_columns(
-    work: FloatArray, readers: FloatArray | None = None, *, exchange: bool = True
-) -> list[IntArray]:
+def assign_columns(work: FloatArray, readers: FloatArray | None = None) -> list[IntArray]:
     """Share channels out to columns, at most ceil(channels / lanes) to each.
 
     Parameters
@@ -30,8 +28,6 @@ def assign_columns(
         Work of each channel in each row of its column, shape (channels, lanes).
     readers
         Work of each channel in each place where it is read, or made again, shape (channels, k).
-    exchange
-        Improve the assignment, which takes longer.
 
     Returns
     -------
@@ -66,8 +62,7 @@ def assign_columns(
         column_of[channel] = best
         counts[best] += 1
         totals[best] += loads[channel]
-    if exchange:
-        _exchange(loads, totals, column_of)
+    _exchange(loads, totals, column_of)
     order = np.arange(lanes)
     if not others.any():
         # Nobody reads the columns, and a token reaches them one after another: those first that

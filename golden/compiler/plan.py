@@ -34,7 +34,8 @@ FloatArray = npt.NDArray[np.float64]
 Segments = Sequence[Sequence[IntArray]]
 """Channels of each stream of each segment of a map, in stream order."""
 
-_BETTER = 0.98  # of the cycles of a simpler reading, to be preferred to it
+_BETTER = 0.98  # of the cycles of a simpler plan, to be preferred to it
+_OVERLAPS = 1.04  # of the estimate, where lanes share only some of their streams
 _OVERLAP = 0.03  # of the cycles of reading and of walking, that the other does not hide
 _CONTENTION = 1.25  # cycles of the memory port for a word that is read or written
 _VISIT = 3  # cycles of a row of a stream, beside its activations
@@ -200,17 +201,19 @@ class Planner:
         for reading in readings(streams, stream_work, self.config.lanes):
             if choices and self._tokens(stage, reading) > _BETTER * enough:
                 continue
-            columns = (
-                _together(fixed) if fixed else self._columns(stage, reading, others, exchange=False)
-            )
+            columns = _together(fixed) if fixed else self._columns(stage, reading, others)
             cycles = self._cycles(stage, reading, columns, len(fixed))
+            cycles *= _OVERLAPS if reading.overlaps else 1
             choices.append((cycles, reading))
             enough = min(cycles, enough or cycles)
+        # A vector is read in rounds, the fewer the more tokens it makes; words wait for those of
+        # loads. Of a map more readers level what densities do not tell, so no gain is too small.
+        better = _BETTER if stage.out_shape[1:] == (1, 1) or self.streamed else 1.0
         error: FitError | None = None
         while choices:
             best = 0
             for number, (cycles, _) in enumerate(choices):
-                if cycles < _BETTER * choices[best][0]:
+                if cycles < better * choices[best][0]:
                     best = number
             cycles, reading = choices.pop(best)
             try:
@@ -218,7 +221,7 @@ class Planner:
                     columns = _together(fixed)
                     passes = fixed_passes(stage, costs.work, reading, fixed, self.config)
                 else:
-                    columns = self._columns(stage, reading, others, exchange=True)
+                    columns = self._columns(stage, reading, others)
                     most = self._most(stage, made or {stage.result: 0})
                     passes = cut_into_passes(
                         stage,
@@ -261,9 +264,7 @@ class Planner:
             return np.ones(view.shape[0])
         return np.concatenate([self.densities[name][channels] for name, channels in view.parts])
 
-    def _columns(
-        self, stage: Stage, reading: Reading, others: FloatArray | None, *, exchange: bool
-    ) -> list[IntArray]:
+    def _columns(self, stage: Stage, reading: Reading, others: FloatArray | None) -> list[IntArray]:
         work = self.costs_of(stage).by_channel
         blocks = list(reading.blocks)
         block_of = reading.block_of(stage.in_shape[0])
@@ -272,7 +273,7 @@ class Planner:
             by_block[:, block] = work[:, block_of == block].sum(axis=1)
         taken = shares(by_block.sum(axis=0)[:, None], blocks, self.config.lanes)[:, :, 0]
         parts = taken / np.maximum(1e-9, taken.sum(axis=1, keepdims=True))
-        return assign_columns(by_block @ parts, others, exchange=exchange)
+        return assign_columns(by_block @ parts, others)
 
     def _cycles(
         self, stage: Stage, reading: Reading, columns: Sequence[IntArray], passes: int = 0

@@ -83,6 +83,12 @@ class Reading:
             blocks.setdefault(tuple(lanes), []).append(number)
         return blocks
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a lane shares some of its streams with other lanes than the rest of them."""
+        blocks = self.blocks
+        return sum(map(len, blocks)) > len(set().union(*blocks))
+
     def block_of(self, channels: int) -> IntArray:
         """Return the number of the block of each of the stage's input channels."""
         block_of = np.zeros(channels, np.int64)
