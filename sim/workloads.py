@@ -95,7 +95,7 @@ EIE_LAYERS = tuple(
 )
 
 PEER_SHAPES = (
-    LayerShape(name="gemm64", in_shape=(64, 8, 8), outputs=64),
+    LayerShape(name="gemm64", in_shape=(64, 16, 4), outputs=64),
     LayerShape(name="conv3x3_64", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1),
     LayerShape(name="pw_64", in_shape=(64, 25, 5), outputs=64),
     LayerShape(name="fc_128x640", in_shape=(640, 1, 1), outputs=128, kernel=0),
@@ -134,7 +134,8 @@ def layer_workload(
     Returns
     -------
     network, inputs
-        The scale lets typical sums fill int8, so that the outputs are dense.
+        The scale lets typical sums fill int8, so that the outputs are dense. The network's metadata
+        tells the density of the activations, as published, not where they are zero.
     """
     rng = np.random.default_rng(seed)
     dense = _sparse(rng, shape.weight_shape, weights, -127, 127)
@@ -158,6 +159,10 @@ def layer_workload(
     else:
         layer = Linear(**fields)
     network = CompressedNetwork(
-        name=shape.name, input_shape=shape.in_shape, input_range=(-128, 127), layers=(layer,)
+        name=shape.name,
+        input_shape=shape.in_shape,
+        input_range=(-128, 127),
+        layers=(layer,),
+        metadata={"densities": {"input": [activations]}},
     )
     return network, inputs

@@ -14,6 +14,7 @@ from thresher.golden.codes.weights import ColumnLoad, ColumnTables, decode_colum
 from thresher.golden.compiler import FitError, Program, compile_network
 from thresher.golden.compiler.plan import Planner
 from thresher.golden.config import Config, Skip
+from thresher.golden.densities import with_densities
 from thresher.golden.descriptors import Kind, Pool
 from thresher.golden.network import (
     Add,
@@ -28,6 +29,7 @@ from thresher.golden.network import (
     Multiply,
 )
 from thresher.golden.random_network import random_graph, random_inputs, random_network
+from thresher.sim.workloads import LayerShape, layer_workload
 
 SEEDS = range(12)
 
@@ -242,6 +244,31 @@ def test_an_addition_that_does_not_fit_so_goes_behind_an_identity(
     stages = [part.stage for part in _adding(128).passes]
     assert [stage.result for stage in stages] == ["first", "second:plain", "second:plain", "sum"]
     assert [stage.kernel for stage in stages] == [(1, 1), (3, 3), (3, 3), (1, 1)]
+
+
+def readers(
+    shape: LayerShape, weights: float, activations: float, config: Config, *, exact: bool = False
+) -> int:
+    """Return how many lanes read a stream of a layer of random patterns."""
+    network, inputs = layer_workload(shape, weights, activations)
+    if exact:
+        network = with_densities(network, inputs, exact=True)
+    reading = compile_network(network, config, inputs, Skip.BOTH).passes[0].reading
+    return sum(map(len, reading.lanes)) // len(reading.streams)
+
+
+def test_a_vector_whose_pattern_is_not_known_is_read_by_more_lanes() -> None:
+    shape = LayerShape(name="fc", in_shape=(512, 1, 1), outputs=512, kernel=0)
+    config = Config(lanes=4, tap_depth=1 << 15)
+    assert readers(shape, 0.2, 0.3, config) > 1
+    assert readers(shape, 0.2, 0.3, config, exact=True) == 1
+    assert readers(shape, 0.2, 1.0, config) == 1
+
+
+def test_runs_that_are_continued_are_read_by_fewer_lanes() -> None:
+    shape = LayerShape(name="pw", in_shape=(256, 16, 8), outputs=256)
+    short, long = (Config(lanes=8, port_bits=256, run_bits=bits) for bits in (2, 5))
+    assert readers(shape, 0.5, 0.1, short) < readers(shape, 0.5, 0.1, long)
 
 
 def test_unwanted_streams_are_not_read() -> None:

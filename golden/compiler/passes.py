@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ __all__ = [
     "cut_into_passes",
     "fixed_passes",
     "limits_of",
+    "most_rounds",
     "pass_of",
 ]
 
@@ -327,6 +329,19 @@ def pass_of(
     )
 
 
+def most_rounds(taps: float, tokens: float, outputs: int) -> float:
+    """Return how many rounds are worth it.
+
+    Parameters
+    ----------
+    taps, tokens
+        Of an element.
+    outputs
+        Of a column.
+    """
+    return min(taps / (_TAPS_A_TOKEN * max(1.0, tokens)), sqrt(outputs / _ROUND_COST))
+
+
 def _rounds(
     stage: Stage, work: Work, reading: Reading, columns: Sequence[IntArray], config: Config
 ) -> int:
@@ -357,11 +372,7 @@ def _rounds(
         for lane in range(config.lanes)
     )
     each = work.cost.sum() / config.multipliers
-    most = min(
-        each / (_TAPS_A_TOKEN * max(1.0, tokens)),
-        (max(sizes) / _ROUND_COST) ** 0.5,
-        (config.group_depth - 1) / groups,
-    )
+    most = min(most_rounds(each, tokens, max(sizes)), (config.group_depth - 1) / groups)
     for rounds in range(int(most), 1, -1):
         shares = [-(-size // rounds) for size in sizes]
         fills = all(size > share * (rounds - 1) for size, share in zip(sizes, shares, strict=True))

@@ -20,6 +20,7 @@ from thresher.golden.compiler.passes import (
     cut_into_passes,
     fixed_passes,
     limits_of,
+    most_rounds,
 )
 from thresher.golden.compiler.reading import Reading, Stream, readings, shares
 from thresher.golden.compiler.stages import Stage, Work, outputs_met, token_pieces
@@ -40,6 +41,7 @@ _OVERLAP = 0.03  # of the cycles of reading and of walking, that the other does 
 _CONTENTION = 1.25  # cycles of the memory port for a word that is read or written
 _VISIT = 3  # cycles of a row of a stream, beside its activations
 _FIRST_HEADER = 24  # cycles until the header of an input's first row is there, of several streams
+_MOST_DEVIATION = 0.8  # times sqrt(log2(n)): about the greatest of n normal deviations
 _FILL = 0.9  # of the tap stores that passes fill on average, where they are cut for others
 
 
@@ -71,7 +73,8 @@ class Planner:
     config, skip
         The machine, its mode.
     densities
-        Share of each channel's values that is not zero, by map; missing ones count as 1.
+        Share of each channel's values that is not zero, by map; NaN, where it is not known, counts
+        as 1.
     inputs
         That follow one another.
     streamed
@@ -262,7 +265,7 @@ class Planner:
     def _density(self, view: View) -> FloatArray:
         if not self.skip.skips_activations:
             return np.ones(view.shape[0])
-        return np.concatenate([self.densities[name][channels] for name, channels in view.parts])
+        return np.concatenate([self._known(name)[channels] for name, channels in view.parts])
 
     def _columns(self, stage: Stage, reading: Reading, others: FloatArray | None) -> list[IntArray]:
         work = self.costs_of(stage).by_channel
@@ -287,7 +290,7 @@ class Planner:
         work = np.zeros((len(blocks), lanes))
         np.add.at(work, block_of, by_column)
         taken = shares(work, blocks, lanes)
-        fullest = float(taken.sum(axis=0).max())
+        fullest = float(taken.sum(axis=0).max()) * (1 + self._spread(stage, reading))
         widest = max(column.size for column in columns)
         if not passes:
             taps = fullest * costs.work.taps.output.size / max(1e-9, costs.work.cost.sum())
@@ -296,6 +299,7 @@ class Planner:
             if taps > config.tap_depth:
                 passes = max(passes, int(np.ceil(taps / (config.tap_depth // 2))))
         drained = stage.out_shape[1] * stage.out_shape[2] * widest
+        rest = self._last_round(stage, reading, fullest, widest)
         words = passes * self._words_read(stage, reading) + self._words_written(stage, columns)
         read = max(passes * self._tokens(stage, reading), words * _CONTENTION)
         parts = taken / np.maximum(1e-9, work)[:, None]
@@ -303,7 +307,33 @@ class Planner:
             self._visits(stage, reading.of(lane), by_column, parts[block_of, lane])
             for lane in range(lanes)
         )
-        return max(fullest, read, drained, visits) + _OVERLAP * (read + fullest)
+        return max(fullest, read, drained, visits) + rest + _OVERLAP * (read + fullest)
+
+    def _last_round(self, stage: Stage, reading: Reading, fullest: float, widest: int) -> float:
+        """Estimate the cycles of draining the last round of a vector that is read in rounds."""
+        if stage.out_shape[1:] != (1, 1) or self.inputs > 1:
+            return 0.0
+        rounds = most_rounds(fullest, self._tokens(stage, reading), widest)
+        return widest / max(1, int(rounds))
+
+    def _spread(self, stage: Stage, reading: Reading) -> float:
+        """Estimate the share that the fullest lane has more than is known, as inputs differ.
+
+        Values are zero or not independently of one another, and the most of so many normal
+        deviations is wanted of the sets of lanes that read the same. What is not known is half.
+        """
+        sets = {numbers for numbers in reading.lanes if numbers}
+        if len(sets) < 2 or not self.skip.skips_activations:
+            return 0.0
+        deviations = []
+        for numbers in sets:
+            parts = [self.densities[reading.streams[n].map] for n in numbers]
+            stored = [reading.streams[n].stored for n in numbers]
+            density = np.concatenate([part[at] for part, at in zip(parts, stored, strict=True)])
+            density = np.nan_to_num(density, nan=0.5)
+            count = self.costs_of(stage).positions * density
+            deviations.append(float((count * (1 - density)).sum() ** 0.5 / count.sum()))
+        return _MOST_DEVIATION * float(np.log2(len(sets)) ** 0.5) * max(deviations)
 
     def _tokens(self, stage: Stage, reading: Reading) -> float:
         """Estimate the cycles of the lane that has most to read."""
@@ -316,7 +346,8 @@ class Planner:
     def _stream_cycles(self, stage: Stage, stream: Stream) -> float:
         """Estimate the cycles of rows, activations, and positions that have none."""
         costs, density = self.costs_of(stage), self._stream_density(stream)
-        cycles = costs.pieces * float(density.sum())
+        tokens = costs.pieces * float(density.sum())
+        cycles = max(tokens, costs.positions * self._pairs(density))
         cycles += costs.positions * float(np.prod(1 - density))
         return cycles + stage.in_shape[1] * _VISIT
 
@@ -348,19 +379,27 @@ class Planner:
         _, height, width = stage.result_shape
         density = np.ones(stage.out_shape[0])
         if stage.result in self.densities and self.skip.skips_activations:
-            density = self.densities[stage.result]
+            density = self._known(stage.result)
         used = sum(column.size > 0 for column in columns)
         return height * (used + width * float(density.sum()) / self.config.rlc.pairs)
 
     def _words(self, stage: Stage, stream: Stream) -> float:
         _, height, width = stage.in_shape
-        pairs = width * float(self._stream_density(stream).sum())
+        pairs = width * self._pairs(self._stream_density(stream))
         return height * (1 + pairs / self.config.rlc.pairs)
+
+    def _pairs(self, density: FloatArray) -> float:
+        """Estimate the pairs of a position: a run too long for its field is continued by more."""
+        mean = float(density.mean())
+        return density.size * mean / (1 - (1 - mean) ** (1 << self.config.rlc.run_bits))
 
     def _stream_density(self, stream: Stream) -> FloatArray:
         if not self.skip.skips_activations:
             return np.ones(stream.stored.size)
-        return self.densities[stream.map][stream.stored]
+        return self._known(stream.map)[stream.stored]
+
+    def _known(self, name: str) -> FloatArray:
+        return np.nan_to_num(self.densities[name], nan=1.0)
 
     def _operand_segments(self, stage: Stage) -> list[OperandSegment]:
         """Columns of each pass of a stage that adds: those of its operand."""

@@ -211,7 +211,7 @@ class _Compiler:
         self.passes: list[Pass] = []
 
     def density(self, content: Parts) -> FloatArray:
-        """Return the share of values that are not zero, of each channel."""
+        """Return the share of values that are not zero, of each channel; NaN if not known."""
         parts = []
         for name, channels in content:
             total = self.values.shape[1] if name == "input" else self.shapes[name][0]
@@ -222,7 +222,7 @@ class _Compiler:
             finest = max(
                 (density for density in known if density.size and total % density.size == 0),
                 key=len,
-                default=np.ones(1),
+                default=np.full(1, np.nan),
             )
             parts.append(np.repeat(finest, total // finest.size)[channels])
         return np.concatenate(parts)
