@@ -263,6 +263,9 @@ def test_a_vector_whose_pattern_is_not_known_is_read_by_more_lanes() -> None:
     assert readers(shape, 0.2, 0.3, config) > 1
     assert readers(shape, 0.2, 0.3, config, exact=True) == 1
     assert readers(shape, 0.2, 1.0, config) == 1
+    network, inputs = layer_workload(shape, 0.2, 0.3)
+    loaded = compile_network(network, config, inputs, Skip.BOTH, streamed=True).passes[0].reading
+    assert sum(map(len, loaded.lanes)) == len(loaded.streams)
 
 
 def test_runs_that_are_continued_are_read_by_fewer_lanes() -> None:

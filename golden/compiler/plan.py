@@ -36,6 +36,7 @@ Segments = Sequence[Sequence[IntArray]]
 """Channels of each stream of each segment of a map, in stream order."""
 
 _BETTER = 0.98  # of the cycles of a simpler plan, to be preferred to it
+_LOADED = 0.5  # likewise, of a vector whose weights are streamed: those of one lane take least bits
 _OVERLAPS = 1.04  # of the estimate, where lanes share only some of their streams
 _OVERLAP = 0.03  # of the cycles of reading and of walking, that the other does not hide
 _CONTENTION = 1.25  # cycles of the memory port for a word that is read or written
@@ -211,7 +212,10 @@ class Planner:
             enough = min(cycles, enough or cycles)
         # A vector is read in rounds, the fewer the more tokens it makes; words wait for those of
         # loads. Of a map more readers level what densities do not tell, so no gain is too small.
-        better = _BETTER if stage.out_shape[1:] == (1, 1) or self.streamed else 1.0
+        vector = stage.out_shape[1:] == (1, 1)
+        better = _BETTER if vector or self.streamed else 1.0
+        if vector and self.streamed:
+            better = _LOADED
         error: FitError | None = None
         while choices:
             best = 0
