@@ -37,6 +37,7 @@ SIGMA_MULTIPLIERS = 64
 MEMORY_LATENCY = 32  # of the peers' memory
 NARROW_PORT, WIDE_PORT = 64, 256
 EIE_MULTIPLIERS = 64
+SHORT_ROW = 4
 LENETS = ("lenet-300-100", "lenet-5")
 
 
@@ -183,7 +184,7 @@ def _peers(
     for shape in PEER_SHAPES:
         for weights, activations in densities:
             name = f"{shape.name} {_percent(weights, activations)}"
-            make = _layer(shape, weights, activations, seed)
+            make = _layer(_laid(shape, weights * activations, lanes), weights, activations, seed)
             others = _at(arrays, shape.name)
             column = _percent(weights, activations)
             if column in sigma.get("columns", ()):
@@ -210,6 +211,12 @@ def _peers(
                     latency=MEMORY_LATENCY,
                     published=_at(whole, shape.name),
                 )
+
+
+def _laid(shape: LayerShape, share: float, lanes: int) -> LayerShape:
+    """Return a layer as it is run: a product in short rows, if additions outlast the drain."""
+    outlast = share * shape.in_shape[0] >= lanes
+    return shape.in_rows(SHORT_ROW) if shape.name == "gemm64" and outlast else shape
 
 
 def _at(systems: Mapping[str, Any], shape: str) -> dict[str, Published]:

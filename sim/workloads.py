@@ -10,7 +10,7 @@ tables III (shapes and densities of nine layers) and IV (times on 64 elements at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,14 @@ class LayerShape:
     outputs: int
     kernel: int = 1
     padding: int = 0
+
+    def in_rows(self, width: int) -> LayerShape:
+        """Return the same with positions in rows of ``width``, as those of a matrix product may be.
+
+        Short rows leave less to drain at the end, and take more words of headers.
+        """
+        channels, height, columns = self.in_shape
+        return replace(self, in_shape=(channels, height * columns // width, width))
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -95,7 +103,7 @@ EIE_LAYERS = tuple(
 )
 
 PEER_SHAPES = (
-    LayerShape(name="gemm64", in_shape=(64, 16, 4), outputs=64),
+    LayerShape(name="gemm64", in_shape=(64, 8, 8), outputs=64),
     LayerShape(name="conv3x3_64", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1),
     LayerShape(name="pw_64", in_shape=(64, 25, 5), outputs=64),
     LayerShape(name="fc_128x640", in_shape=(640, 1, 1), outputs=128, kernel=0),

@@ -49,6 +49,11 @@ def test_shapes_have_the_multiplications_that_are_published() -> None:
     assert round(EIE_LAYERS[0].cycles) == 24240
 
 
+def test_a_product_is_the_same_in_other_rows() -> None:
+    assert PEER_SHAPES[0].in_rows(4).in_shape == (64, 16, 4)
+    assert PEER_SHAPES[0].in_rows(4).weight_shape == PEER_SHAPES[0].weight_shape
+
+
 def test_every_case_is_of_a_group_and_its_others_are_per_multiplier() -> None:
     figures = {
         "array_only": {"mesh": {"multipliers": 256, "cycles": {"gemm64": 1073, "pw_64": None}}}
