@@ -209,6 +209,18 @@ def test_pooling_takes_as_many_cycles_as_in_rtl(sizes: dict[str, int]) -> None:
 
 
 @pytest.mark.cocotb
+def test_rows_that_no_window_holds_take_as_many_cycles_as_in_rtl() -> None:
+    rng = np.random.default_rng(8)
+    layer = convolution(rng, "input", 4, (10, 3, 1, 1, 0.35, 1))
+    pool = MaxPool(name="pool", inputs=(layer.name,), kernel=(2, 2), stride=(2, 2))
+    network = CompressedNetwork(
+        name="odd", input_shape=(4, 11, 14), input_range=(0, 255), layers=(layer, pool)
+    )
+    inputs = rng.integers(0, 256, size=(1, 4, 11, 14)) * (rng.random((1, 4, 11, 14)) < 0.2)
+    check(network, inputs, Config(lanes=2), Skip.BOTH)
+
+
+@pytest.mark.cocotb
 @pytest.mark.parametrize("latency", [1, 8])
 def test_a_memory_of_another_latency_is_predicted(latency: int) -> None:
     network, inputs = make("pointwise")

@@ -12,7 +12,7 @@ from thresher.golden.cycles.fetch import begin_load, fetch, load_end
 from thresher.golden.cycles.lanes import advance_lanes, words_come
 from thresher.golden.cycles.port import share_port
 from thresher.golden.cycles.script import read_mask, row_words, write_planes, write_script
-from thresher.golden.cycles.state import SHORT, TURN, W_HEADERS
+from thresher.golden.cycles.state import SENT, SHORT, TURN, W_HEADERS
 from thresher.golden.cycles.streams import WINDOW, read_stream
 
 __all__ = [
@@ -31,19 +31,21 @@ __all__ = [
 
 @compiled
 def go_on(run, state):
-    """Run all lanes, elements and columns from the start pulse to the last write.
+    """Run all lanes, elements and columns from the start pulse to the last write and sum sent.
 
     A lane that waited for a word goes on within the turn if the port brings it. A turn is short if
     the port was busy in more than half of the one before.
     """
     now = end = 0
-    waits, writers = state.waits, state.writers
+    waits, writers, columns = state.waits, state.writers, state.columns
     fresh = True
     while True:
         if fresh:
             left = 0
             for column in range(waits.size):
                 left += writers[column, W_HEADERS]
+                if run.channels[column] > 0:
+                    left += run.rows * run.row_size - columns[column, SENT]
                 waits[column] = True
             if left == 0:
                 break

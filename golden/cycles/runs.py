@@ -49,6 +49,7 @@ from thresher.golden.cycles.loads import Load, load_rest
 from thresher.golden.cycles.state import (
     FAR,
     L_CHUNK,
+    NEXT,
     W_LAST,
     Run,
     State,
@@ -418,7 +419,9 @@ def predict_run(  # noqa: PLR0917
         state.fetchers[:] = np.frombuffer(shared.state, np.int64).reshape(state.fetchers.shape)
         state.load_times[0, 0] = 0
     jitted.go_on(constants, state)
-    finished = int(state.writers[:, W_LAST].max()) + FINISHED + LINKED_END * linked
+    # Rows that no window of pooling holds are drained, too.
+    finished = int(max(state.writers[:, W_LAST].max() + FINISHED, state.columns[:, NEXT].max()))
+    finished += LINKED_END * linked
     moved = [*visit_words, *(words for words, _ in out_words)]
     return RunCycles(
         cycles=record + finished + 1,
