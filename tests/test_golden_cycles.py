@@ -133,8 +133,10 @@ def check(
     config: Config,
     skip: Skip,
     latency: int = 4,
+    *,
+    streamed: bool = False,
 ) -> None:
-    program = compile_network(network, config, inputs, skip)
+    program = compile_network(network, config, inputs, skip, streamed=streamed)
     predicted = predict_cycles(program, latency=latency)
     result = run_machine(config, program.image, program.program, latency=latency)
     counters = program.counters(result.memory)
@@ -244,7 +246,7 @@ def test_loads_and_runs_at_one_narrow_port_take_as_many_cycles_as_in_rtl(
     network = resolve_network(name)
     digits, _ = mnist_digits(f"mnist:{digit}")
     inputs = digits.reshape(-1, *network.input_shape).astype(np.int64)
-    check(network, inputs, Config(lanes=8, port_bits=64), Skip.BOTH)
+    check(network, inputs, Config(lanes=8, port_bits=64), Skip.BOTH, streamed=True)
 
 
 def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
