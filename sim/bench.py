@@ -214,9 +214,9 @@ def _peers(
 
 
 def _laid(shape: LayerShape, share: float, lanes: int) -> LayerShape:
-    """Return a layer as it is run: a product in short rows, if additions outlast the drain."""
-    outlast = share * shape.in_shape[0] >= lanes
-    return shape.in_rows(SHORT_ROW) if shape.name == "gemm64" and outlast else shape
+    """Return a layer as it is run: a product in short rows, if additions take twice the drain."""
+    long = share * shape.in_shape[0] >= 2 * lanes
+    return shape.in_rows(SHORT_ROW) if shape.name == "gemm64" and long else shape
 
 
 def _at(systems: Mapping[str, Any], shape: str) -> dict[str, Published]:
