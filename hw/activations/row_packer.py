@@ -95,7 +95,8 @@ class RowPacker(WriterPorts):
         inputs = Signal(16, init=1)
         last_row, last_input, begins = Signal(), Signal(), Signal()
         shows, counts, accepted = Signal(), Signal(), Signal()
-        row_begins, row_ends, taken = Signal(), Signal(), Signal()
+        row_begins, row_ends, row_ended, taken = Signal(), Signal(), Signal(), Signal()
+        input_begins = Signal()
         m.d.sync += [
             last_row.eq(rows == self.run.pooled_height),
             last_input.eq(inputs == self.run.maps),
@@ -123,6 +124,7 @@ class RowPacker(WriterPorts):
 
             with m.State("FIRST ROW"):
                 m.d.comb += [read.addr.eq(_INPUT), write.addr.eq(_WORD), write.en.eq(1)]
+                m.d.comb += input_begins.eq(1)
                 m.next = "ROW"
 
             with m.State("ROW"):
@@ -176,14 +178,19 @@ class RowPacker(WriterPorts):
                         with m.If(last_input):
                             m.next = "IDLE"
 
-        # Where the row and the input are.
+        # Where the row and the input are, a cycle late.
+        m.d.sync += row_ended.eq(row_ends)
         with m.If(~self.busy):
-            m.d.sync += [inputs.eq(1), begins.eq(1)]
-        with m.Elif(row_ends & last_row):
-            m.d.sync += [inputs.eq(inputs + 1), begins.eq(0)]
-        with m.If(~self.busy | (row_ends & last_row)):
+            m.d.sync += begins.eq(1)
+        with m.Elif(input_begins):
+            m.d.sync += begins.eq(0)
+        with m.If(~self.busy):
+            m.d.sync += inputs.eq(1)
+        with m.Elif(row_ended & last_row):
+            m.d.sync += inputs.eq(inputs + 1)
+        with m.If(~self.busy | (row_ended & last_row)):
             m.d.sync += rows.eq(1)
-        with m.Elif(row_ends):
+        with m.Elif(row_ended):
             m.d.sync += rows.eq(rows + 1)
         with m.If(row_begins):
             m.d.sync += [count.eq(0), closing.eq(0)]

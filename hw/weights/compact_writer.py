@@ -114,6 +114,7 @@ class CompactWriter(wiring.Component):
         pair: Any = Signal(walked_pair_layout(config))
         n = Signal(max(min(16, config.offset_bits + 1), config.weight_run_bits) + 1)
         left = Signal(16)
+        none_left, one_left = Signal(init=1), Signal()  # behind the first cycle
 
         # One adder: the positions of a pair are added, or those of a group taken away.
         further = Signal(len(n) + 1)
@@ -127,10 +128,10 @@ class CompactWriter(wiring.Component):
         beyond = held & further[-1]  # of the group
         m.d.comb += [
             self.i.ready.eq(~held & ~first),
-            self.past_end.eq(held & ((left == 0) | (further[-1] & (left == 1)))),
-            enter.eq(first | (beyond & ~self.past_end) | (self.finish & ~held & (left != 0))),
+            self.past_end.eq(held & (none_left | (further[-1] & one_left))),
+            enter.eq(first | (beyond & ~self.past_end) | (self.finish & ~held & ~none_left)),
             put.eq(held & ~further[-1] & ~self.past_end),
-            self.done.eq(~first & (left == 0)),
+            self.done.eq(~first & none_left),
             self.idle.eq(~held),
             self.at.eq(pair.at),
         ]
@@ -144,6 +145,10 @@ class CompactWriter(wiring.Component):
             m.d.sync += left.eq(
                 Mux(self.start, self.groups, left) + (~self.start).replicate(len(left))
             )
+        with m.If(first):
+            m.d.sync += [none_left.eq(left == 0), one_left.eq(left == 1)]
+        with m.Elif(enter):
+            m.d.sync += [none_left.eq(one_left), one_left.eq(left == 2)]
         m.d.sync += first.eq(self.start)
         with m.If(self.start):
             m.d.sync += n.eq(~0)
