@@ -129,7 +129,7 @@ class RowReader(ReaderPorts):
 
         # What is on its way: bursts that the responses answer, visits that the output sends.
         burst_layout = data.StructLayout(
-            {"count": count_bits, "header": 1, "segment": self.segment.index.shape()}
+            dict(count_layout.members) | {"header": 1, "segment": self.segment.index.shape()}
         )
         word_layout = data.StructLayout({"data": self.config.port_bits, "last": 1})
         visit_layout = data.StructLayout({"empty": 1})
@@ -168,7 +168,7 @@ class RowReader(ReaderPorts):
         last_segment = Signal()
         first_input = Signal()
         count = Signal(count_bits)
-        no_words = Signal()
+        no_words, one_word = Signal(), Signal()
         begins_at = Signal(address_bits)  # the burst
         base = Signal(address_bits)  # of the segment's input
         next_base = Signal(address_bits)
@@ -185,10 +185,13 @@ class RowReader(ReaderPorts):
         m.d.comb += [
             count.eq(Mux(headers_only, 0, read_count.data.count)),
             no_words.eq(headers_only | read_count.data.none),
+            one_word.eq(read_count.data.one & ~headers_only),
             begins_at.eq(Mux(first_input & headers_only, read_table.data.address, read_place.data)),
             next_base.eq(base + pitch),
             advanced.eq(address + ~none_left),
             burst_in.count.eq(count),
+            burst_in.none.eq(no_words),
+            burst_in.one.eq(one_word),
             burst_in.header.eq(headers_only | ~last_row),
             burst_in.segment.eq(segment),
             visit_in.empty.eq(no_words),
@@ -209,7 +212,6 @@ class RowReader(ReaderPorts):
                 + Cat(~planning | burst_in.header, (~planning).replicate(count_bits))
             )
         with m.If(planning):
-            one_word = read_count.data.one & ~headers_only
             m.d.sync += [
                 none_left.eq(~burst_in.header & no_words),
                 one_left.eq(Mux(burst_in.header, no_words, one_word)),
@@ -325,11 +327,12 @@ class RowReader(ReaderPorts):
             m.d.sync += address.eq(advanced)
 
         # Responses: words go to the FIFO, `taken` is how many are left of the row, or of the burst
-        # once the first one has come.
+        # once the first one has come. Whether these are none, or one, is known from registers.
         asked = Signal()
         wanted = Signal()  # a response that is of this input
-        taken = Signal(count_bits)
-        remaining = Signal(count_bits)
+        at_header: Any = count_layout.const({"none": 1})
+        taken: Any = Signal(count_layout, init=at_header)
+        remaining: Any = Signal(count_layout)
         fresh = Signal(init=1)  # no word of the burst has come
         is_word = Signal()
         count_here = self.response.payload[:count_bits]
@@ -344,12 +347,20 @@ class RowReader(ReaderPorts):
             write_count.data.count.eq(count_here),
             write_count.data.none.eq(count_here == 0),
             write_count.data.one.eq(count_here == 1),
-            remaining.eq(Mux(~streams & fresh, burst.count, taken)),
-            is_word.eq(remaining != 0),
-            word_in.last.eq(remaining == 1),
+            is_word.eq(~remaining.none),
+            word_in.last.eq(remaining.one),
+        ]
+        m.d.comb += [
+            remaining[name].eq(Mux(~streams & fresh, burst[name], taken[name]))
+            for name in count_layout.members
         ]
         with m.If(wanted):
-            m.d.sync += [taken.eq(Mux(is_word, remaining - 1, count_here)), fresh.eq(0)]
+            m.d.sync += [
+                taken.count.eq(Mux(is_word, remaining.count - 1, count_here)),
+                taken.none.eq(Mux(is_word, remaining.one, count_here == 0)),
+                taken.one.eq(Mux(is_word, remaining.count == 2, count_here == 1)),
+                fresh.eq(0),
+            ]
 
         # Of several segments: a header, if one follows, ends a burst and is its segment's count.
         with m.If(~streams):
@@ -365,26 +376,26 @@ class RowReader(ReaderPorts):
         with m.Else():
             visit_pushed: Any = Signal(visit_layout)
             final_row = Signal()  # the last header has come
-            rows_end = Mux(is_word, final_row, last_row)
-            words_end = Mux(is_word, word_in.last, visit_pushed.empty)
+            rows_end = Mux(taken.none, last_row, final_row)
+            words_end = Mux(taken.none, visit_pushed.empty, taken.one)
             m.d.comb += [
                 visit_pushed.empty.eq(count_here == 0),
                 visits.w_data.eq(visit_pushed),
-                visits.w_en.eq(wanted & ~is_word),
+                visits.w_en.eq(wanted & taken.none),
                 ends_input.eq(wanted & rows_end & words_end),
-                row_steps.eq(wanted & ~is_word),
+                row_steps.eq(wanted & taken.none),
             ]
             if depth > 1:
                 m.d.comb += [
                     visit_pushed.channels.eq(read_table.data.channels),
                     visit_pushed.final.eq(1),
                 ]
-            with m.If(wanted & ~is_word):
+            with m.If(wanted & taken.none):
                 m.d.sync += final_row.eq(last_row)
             with m.If(ends_input):
                 m.d.comb += row_restarts.eq(1)
         with m.If(self.start):
-            m.d.sync += [taken.eq(0), fresh.eq(1)]
+            m.d.sync += [taken.eq(at_header), fresh.eq(1)]
 
         # Words asked for. At an input's end all that are due are stale. A header's place is free
         # again when it has come, of a single segment when its visit is sent.
