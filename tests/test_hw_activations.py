@@ -513,21 +513,26 @@ def start_reader(dut: Any, run: dict[str, int], records: Sequence[dict[str, int]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_reader_sends_the_rows_of_all_segments(seed: int) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, replace(CONFIG, output_cycles=4, registered_links=1)],
+    ids=["default", "registered links"],
+)
+def test_reader_sends_the_rows_of_all_segments(config: Config, seed: int) -> None:
     rng = np.random.default_rng(seed)
     run, segments, shape = random_run(rng)
     activations = sparse(rng, shape)
-    memory, records = stored(activations, segments, CONFIG, rng)
+    memory, records = stored(activations, segments, config, rng)
     expected = []
     for activation_map in activations:
         for y in range(run["height"]):
             first = 0
             for channels in segments:
                 row = activation_map[first : first + channels, y].T
-                words = rlc_encode_row(row.ravel(), CONFIG.rlc)
+                words = rlc_encode_row(row.ravel(), config.rlc)
                 expected += words_of_visit(words, channels, first)
                 first += channels
-    dut = RowReader(CONFIG)
+    dut = RowReader(config)
     found: list[Any] = []
     asked: list[int] = []
 

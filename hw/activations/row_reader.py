@@ -48,11 +48,13 @@ class RowReader(ReaderPorts):
     Timing contract
     ---------------
     Latency
-        A word is offered in the cycle after its response.
+        A word is offered in the cycle after its response, with ``config.registered_links`` a
+        cycle later.
     Throughput
         With one segment one request a cycle, from row to row and input to input too; a memory that
-        answers after ``n`` cycles yields ``min(1, 16 / (n + 2))`` words a cycle. With several
-        segments one request a cycle within a visit, two cycles more from visit to visit.
+        answers after ``n`` cycles, which is at least 1, yields ``min(1, 16 / (n + 2))`` words a
+        cycle (``n + 3`` with ``config.registered_links``). With several segments one request a
+        cycle within a visit, two cycles more from visit to visit.
     Combinational paths
         None between ports.
     Reset
@@ -223,6 +225,7 @@ class RowReader(ReaderPorts):
         streams: Value = Signal() if depth > 1 else Const(1)
         due = Signal(range(_WORDS + 1))
         stale = Signal(range(_WORDS + 1))
+        none_stale = Signal(init=1)
         stale_request = Signal()
         moves, moves_on = Signal(), Signal()  # the next request, to a burst or to the next input
         ends_input = Signal()
@@ -260,8 +263,9 @@ class RowReader(ReaderPorts):
 
             with m.State("STREAM"):
                 # A request that waits when its input ends keeps its address.
-                waits = self.request.valid & ~self.request.ready
-                m.d.comb += self.request.valid.eq(stale_request | (credits != 0))
+                offered = stale_request | (credits != 0)
+                waits = offered & ~self.request.ready
+                m.d.comb += self.request.valid.eq(offered)
                 m.d.comb += moves_on.eq((ends_input | stale_request) & ~waits)
                 with m.If(ends_input | self.request.ready):
                     m.d.sync += stale_request.eq(waits)
@@ -326,6 +330,19 @@ class RowReader(ReaderPorts):
         with m.Elif(self.request.valid & self.request.ready):
             m.d.sync += address.eq(advanced)
 
+        # A response, and what it says as a header; with registered links from registers.
+        here: Any = Signal(data.StructLayout({"valid": 1, "data": self.config.port_bits}))
+        count_here: Any = Signal(count_layout)
+        low = self.response.payload[:count_bits]
+        m.d.comb += self.response.ready.eq(1)
+        m.d["sync" if self.config.registered_links else "comb"] += [
+            here.valid.eq(self.response.valid),
+            here.data.eq(self.response.payload),
+            count_here.count.eq(low),
+            count_here.none.eq(low == 0),
+            count_here.one.eq(low == 1),
+        ]
+
         # Responses: words go to the FIFO, `taken` is how many are left of the row, or of the burst
         # once the first one has come. Whether these are none, or one, is known from registers.
         asked = Signal()
@@ -335,18 +352,14 @@ class RowReader(ReaderPorts):
         remaining: Any = Signal(count_layout)
         fresh = Signal(init=1)  # no word of the burst has come
         is_word = Signal()
-        count_here = self.response.payload[:count_bits]
         m.d.comb += [
-            self.response.ready.eq(1),
             asked.eq(self.request.valid & self.request.ready),
-            wanted.eq(self.response.valid & (stale == 0)),
+            wanted.eq(here.valid & none_stale),
             self.words_read.eq(wanted),
-            word_in.data.eq(self.response.payload),
+            word_in.data.eq(here.data),
             words.w_en.eq(wanted & is_word),
             write_count.addr.eq(burst.segment),
-            write_count.data.count.eq(count_here),
-            write_count.data.none.eq(count_here == 0),
-            write_count.data.one.eq(count_here == 1),
+            write_count.data.eq(count_here),
             is_word.eq(~remaining.none),
             word_in.last.eq(remaining.one),
         ]
@@ -356,9 +369,9 @@ class RowReader(ReaderPorts):
         ]
         with m.If(wanted):
             m.d.sync += [
-                taken.count.eq(Mux(is_word, remaining.count - 1, count_here)),
-                taken.none.eq(Mux(is_word, remaining.one, count_here == 0)),
-                taken.one.eq(Mux(is_word, remaining.count == 2, count_here == 1)),
+                taken.count.eq(Mux(is_word, remaining.count - 1, count_here.count)),
+                taken.none.eq(Mux(is_word, remaining.one, count_here.none)),
+                taken.one.eq(Mux(is_word, remaining.count == 2, count_here.one)),
                 fresh.eq(0),
             ]
 
@@ -379,7 +392,7 @@ class RowReader(ReaderPorts):
             rows_end = Mux(taken.none, last_row, final_row)
             words_end = Mux(taken.none, visit_pushed.empty, taken.one)
             m.d.comb += [
-                visit_pushed.empty.eq(count_here == 0),
+                visit_pushed.empty.eq(count_here.none),
                 visits.w_data.eq(visit_pushed),
                 visits.w_en.eq(wanted & taken.none),
                 ends_input.eq(wanted & rows_end & words_end),
@@ -400,10 +413,10 @@ class RowReader(ReaderPorts):
         # Words asked for. At an input's end all that are due are stale. A header's place is free
         # again when it has come, of a single segment when its visit is sent.
         due_next = Signal.like(due)
-        stale_here = self.response.valid & (stale != 0)
+        stale_here = here.valid & ~none_stale
         freed = Signal(2)
         m.d.comb += [
-            due_next.eq(due + asked - self.response.valid),
+            due_next.eq(due + asked - here.valid),
             freed.eq(
                 (header_here | stale_here)
                 + (visits.r_en & visits.r_rdy & streams)
@@ -416,9 +429,14 @@ class RowReader(ReaderPorts):
             credits.eq(credits + freed - asked),
         ]
         with m.If(ends_input):
-            m.d.sync += stale.eq(due_next)
+            m.d.sync += [stale.eq(due_next), none_stale.eq((due == 1) & ~asked)]
         with m.Else():
-            m.d.sync += stale.eq(stale + (asked & stale_request) - stale_here)
+            m.d.sync += [
+                stale.eq(stale + (asked & stale_request) - stale_here),
+                none_stale.eq(
+                    (none_stale | (here.valid & (stale == 1))) & ~(asked & stale_request)
+                ),
+            ]
 
         # Output: the words of a visit, or one empty item.
         empty = Signal()
