@@ -196,10 +196,11 @@ class PE(wiring.Component):
 
         # Flags of the stages: a tap, or a marker of a complete row.
         tap_read = Signal()
+        tap_counts = Signal()  # whose activation does not gate it
         tap_complete = Signal()
         operands_complete = Signal()
-        flags = [walking, completing, tap_read, tap_complete, operands_complete]
-        flags += [self.mac, self.gated, accumulators.add.valid, drain.complete]
+        flags = [walking, completing, tap_read, tap_counts, tap_complete, operands_complete]
+        flags += [self.mac, accumulators.add.valid, drain.complete]
 
         # Walker: one tap a cycle; the next token is taken with the last tap.
         work = front_end.work
@@ -238,27 +239,28 @@ class PE(wiring.Component):
                 value.eq(work.payload.value),
             ]
 
-        # Tap stage: the tap is read.
+        # Tap stage: the tap is read, late in the cycle.
         tap_base = Signal.like(base)
         tap_value = Signal.like(value)
-        still = Signal()
-        m.d.comb += still.eq(self.run.gate & ((tap_value == 0) | (tap.code == 0)))
+        works = Signal()
+        m.d.comb += works.eq(tap_counts & ~(self.run.gate & (tap.code == 0)))
         m.d.sync += [
             tap_read.eq(walking),
+            tap_counts.eq(walking & ~(self.run.gate & (value == 0))),
             tap_complete.eq(completing),
             tap_base.eq(base),
             tap_value.eq(value),
         ]
 
         # Operand stage: the multiplier works, the accumulator is read. Gated operands stay away.
+        m.d.comb += self.gated.eq(self.mac & ~accumulators.add.valid)
         m.d.sync += [
             self.mac.eq(tap_read),
-            self.gated.eq(tap_read & still),
             operands_complete.eq(tap_complete),
-            accumulators.add.valid.eq(tap_read & ~still),
+            accumulators.add.valid.eq(works),
             accumulators.add.address.eq(tap_base + tap.offset),
         ]
-        with m.If(tap_read & ~still):
+        with m.If(works):
             m.d.sync += [multiplier.activation.eq(tap_value), multiplier.code.eq(tap.code)]
 
         # Product stage. A marker here has all additions before it written when it takes effect.
