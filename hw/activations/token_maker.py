@@ -139,8 +139,8 @@ class TokenMaker(wiring.Component):
             m, x_from, x_next, y=False, steps=steps, first=Const(0), groups=run.phase_groups
         )
 
-        # First stage: an item or a marker. Second: its groups, and how often they repeat; without
-        # those before the channel's and the phase's. Third: the token.
+        # First stage: an item or a marker. Second: its groups, and how often they repeat; those
+        # before the channel's come late, from a multiplier, and are apart. Third: the token.
         s1: Any = Signal(data.StructLayout({"valid": 1, "marker": 1, "open": 1}))
         s1_item: Any = Signal(activation_layout(self.config))
         s1_free = Signal()
@@ -159,7 +159,7 @@ class TokenMaker(wiring.Component):
                 }
             )
         )
-        offset = Signal(group_bits)  # groups of channels and of the phase
+        offset = Signal(group_bits)  # groups before the channel's
         repeats = Signal(map_bits)  # that follow
         is_last = Signal()  # none does
         s2_free = Signal()
@@ -187,10 +187,10 @@ class TokenMaker(wiring.Component):
                 s2.open.eq(s1.open),
                 s2.value.eq(s1_item.value),
                 s2.base.eq(y.base + x.base),
-                s2.row.eq(row_low),
+                s2.row.eq(row_low + x.groups),
                 s2.low.eq(x.low),
                 s2.high.eq(Mux(whole, row_span, x.high)),
-                offset.eq(s1_item.channel * run.channel_groups + x.groups),
+                offset.eq(s1_item.channel * run.channel_groups),
                 repeats.eq(Mux(s1.marker | whole, 0, row_more)),
                 is_last.eq(s1.marker | whole | (row_more == 0)),
             ]
