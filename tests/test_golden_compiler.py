@@ -274,6 +274,15 @@ def test_runs_that_are_continued_are_read_by_fewer_lanes() -> None:
     assert readers(shape, 0.5, 0.1, short) < readers(shape, 0.5, 0.1, long)
 
 
+@pytest.mark.parametrize(("group_depth", "lanes"), [(2048, 4), (1024, 2)])
+def test_fewer_lanes_read_a_map_if_two_loads_would_not_fit_otherwise(
+    group_depth: int, lanes: int
+) -> None:
+    shape = LayerShape(name="conv", in_shape=(64, 8, 8), outputs=64, kernel=3, padding=1)
+    config = Config(lanes=4, group_depth=group_depth)  # four lanes: 64 x 9 start pointers
+    assert readers(shape, 0.3, 0.3, config) == lanes
+
+
 def test_unwanted_streams_are_not_read() -> None:
     program = _compiled(
         (8, 6, 6),

@@ -311,7 +311,18 @@ class Planner:
             self._visits(stage, reading.of(lane), by_column, parts[block_of, lane])
             for lane in range(lanes)
         )
-        return max(fullest, read, drained, visits) + rest + _OVERLAP * (read + fullest)
+        waits = self._load_wait(stage, reading, passes)
+        return max(fullest, read, drained, visits) + rest + waits + _OVERLAP * (read + fullest)
+
+    def _load_wait(self, stage: Stage, reading: Reading, passes: int) -> float:
+        """Estimate the cycles of loads that no run hides, as the pointers of two do not fit."""
+        lanes = self.config.lanes
+        channels = max(reading.channels(lane) for lane in range(lanes))
+        groups = channels * stage.channel_groups
+        if 2 * groups <= self.config.group_depth:
+            return 0.0
+        pairs = self.costs_of(stage).work.taps.output.size / lanes
+        return float(passes * lanes * groups) + pairs * self.config.pair_cycles
 
     def _last_round(self, stage: Stage, reading: Reading, fullest: float, widest: int) -> float:
         """Estimate the cycles of draining the last round of a vector that is read in rounds."""
