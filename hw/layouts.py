@@ -57,9 +57,13 @@ def token_layout(config: Config) -> data.StructLayout:
 
 
 def tap_layout(config: Config) -> data.StructLayout:
-    """A word of a tap store."""
+    """A word of a tap store; ``zero`` if the code is 0, which is known too late behind it."""
     return data.StructLayout(
-        {"offset": unsigned(config.offset_bits), "code": unsigned(config.weight_code_bits)}
+        {
+            "offset": unsigned(config.offset_bits),
+            "code": unsigned(config.weight_code_bits),
+            "zero": unsigned(1),
+        }
     )
 
 

@@ -69,7 +69,7 @@ async def load(dut: Any, taps: Taps) -> None:
     """Write the stores, as a loader does."""
     tap_layout, pointer_layout = tap_write_layout(CONFIG), pointer_write_layout(CONFIG)
     for address, (offset, code) in enumerate(zip(taps.offsets, taps.codes, strict=True)):
-        tap = {"offset": int(offset), "code": int(code)}
+        tap = {"offset": int(offset), "code": int(code), "zero": int(code == 0)}
         dut.tap.value = bits(tap_layout, {"valid": 1, "address": address, "tap": tap})
         await FallingEdge(dut.clk)
     dut.tap.value = 0

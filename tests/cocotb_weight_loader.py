@@ -80,6 +80,7 @@ class Writes:
                 self.constants.append(values)
             if dut.tap.value[0] == 1:
                 tap = tap_write_layout(CONFIG).from_bits(dut.tap.value.to_unsigned())
+                assert tap.tap.zero == (tap.tap.code == 0)
                 self.taps.append((tap.row, tap.address, tap.tap.offset, tap.tap.code))
             if dut.pointer.value[0] == 1:
                 pointer = pointer_write_layout(CONFIG).from_bits(dut.pointer.value.to_unsigned())

@@ -168,7 +168,7 @@ async def load_store(ctx: SimulatorContext, dut: PE, taps: Taps) -> None:
 async def load(ctx: SimulatorContext, tap: Any, pointer: Any, row: int, taps: Taps) -> None:
     """Write the stores of the element in ``row``, as a loader does."""
     for address, (offset, code) in enumerate(zip(taps.offsets, taps.codes, strict=True)):
-        entry = {"offset": int(offset), "code": int(code)}
+        entry = {"offset": int(offset), "code": int(code), "zero": int(code == 0)}
         ctx.set(tap, {"valid": 1, "row": row, "address": address, "tap": entry})
         await ctx.tick()
     ctx.set(tap.valid, 0)

@@ -249,9 +249,10 @@ class RowReader(ReaderPorts):
                     write_place.data.eq(next_base),
                 ]
                 m.d.sync += new_base.eq(0)
+                # Read until the header is here, so that its coming is not in the ports' enable.
+                for port in (read_table, read_place, read_count):
+                    m.d.comb += port.en.eq(1)
                 with m.If(headers_only | (headers + newer < segments)):
-                    for port in (read_table, read_place, read_count):
-                        m.d.comb += port.en.eq(1)
                     m.next = "BEGIN"
                     if depth > 1:
                         with m.If(~streams):

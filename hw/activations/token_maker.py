@@ -411,9 +411,9 @@ class TokenMaker(wiring.Component):
         """
         run = self.run
         bits = self.config.group_bits
-        last_phase = Signal(8)
+        last_phase = Signal(8)  # of a run, from registers
         last_place = Signal(self.config.map_bits)
-        m.d.comb += [
+        m.d.sync += [
             last_phase.eq((run.stride_y if y else run.stride_x) - 1),
             last_place.eq((run.out_height if y else run.out_width) - 1),
         ]

@@ -16,13 +16,13 @@ __all__ = ["FrontEnd", "work_layout"]
 
 
 def work_layout(config: Config) -> data.StructLayout:
-    """A token whose pointers are looked up: taps ``start`` up to, not including, ``end``."""
+    """A token whose pointers are looked up: the tap at ``start``, and ``more`` behind it."""
     return data.StructLayout(
         {
             "marker": unsigned(1),
             "open": unsigned(1),
             "start": unsigned(config.tap_bits),
-            "end": unsigned(config.tap_bits),
+            "more": unsigned(config.tap_bits),
             "base": unsigned(config.offset_bits),
             "value": signed(config.activation_bits),
         }
@@ -115,10 +115,13 @@ class FrontEnd(wiring.Component):
         m = Module()
         work = work_layout(self.config)
 
-        # State: one token, and which of its two copies are still to go.
+        # State: one token, and which of its two copies are still to go. The own one goes into the
+        # FIFO, unless there is nothing to do for it.
         token: Any = Signal(token_layout(self.config))
         east = Signal()
         own = Signal()
+        put = Signal()
+        entry: Any = Signal(work)
 
         # The FIFO. Words are numbered as they come and as they go, modulo twice the depth. Whether
         # a token has taps is known late in a cycle, so it is counted in the next one; until then
@@ -127,13 +130,21 @@ class FrontEnd(wiring.Component):
         m.submodules.fifo = fifo
         fifo_write, fifo_read = fifo.write_port(), fifo.read_port(domain="comb")
         counted = Signal(range(2 * self.config.fifo_depth))
-        comes, came_late = Signal(), Signal()  # in this cycle; in the one before
+        was_put, was_marker = Signal(), Signal()  # in the cycle before
+        was_more = Signal(self.config.tap_bits)
+        came_late = Signal()
         came = Signal.like(counted)
         gone = Signal.like(counted)
         held_words = Signal.like(counted)
         takes = Signal()
-        m.d.sync += [counted.eq(came), came_late.eq(comes)]
+        m.d.sync += [
+            counted.eq(came),
+            was_put.eq(put),
+            was_marker.eq(token.marker),
+            was_more.eq(entry.more),
+        ]
         m.d.comb += [
+            came_late.eq(was_put & (was_marker | ~was_more.all())),  # not one less than none
             came.eq(counted + came_late),
             fifo_write.addr.eq(came),
             fifo_read.addr.eq(gone),
@@ -155,11 +166,10 @@ class FrontEnd(wiring.Component):
             one_free.eq(Mux(takes, held_words == depth, held_words == depth - 1)),
         ]
         with m.If(self.clear):
-            m.d.sync += [counted.eq(0), came_late.eq(0), gone.eq(0)]
+            m.d.sync += [counted.eq(0), was_put.eq(0), gone.eq(0)]
             m.d.sync += [all_filled.eq(0), one_free.eq(0)]
 
         # Input stage, and the pointers of the token whose own copy is still to go.
-        put = Signal()
         held = _Held(token, east, own, full, put)
         if self.config.shared_store:
             first, behind = self._look_up_in_turn(m, held)
@@ -169,18 +179,16 @@ class FrontEnd(wiring.Component):
         # Output stage, east: the token as it came.
         m.d.comb += [self.o.valid.eq(east), self.o.payload.eq(token)]
 
-        # Output stage, own: into the FIFO, unless there is nothing to do for it.
-        entry: Any = Signal(work)
+        # Output stage, own.
         m.d.comb += [
             entry.marker.eq(token.marker),
             entry.open.eq(token.open),
             entry.start.eq(first),
-            entry.end.eq(behind),
+            entry.more.eq(behind + ~first),
             entry.base.eq(token.base),
             entry.value.eq(token.value),
             fifo_write.data.eq(entry),
             fifo_write.en.eq(put),
-            comes.eq(put & (token.marker | (first != behind))),
             self.idle.eq(~east & ~own & ~self.work.valid),
         ]
         return m

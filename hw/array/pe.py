@@ -189,7 +189,8 @@ class PE(wiring.Component):
         walking = Signal()
         completing = Signal()
         at = Signal(config.tap_bits)
-        end = Signal(config.tap_bits)
+        more = Signal(config.tap_bits)  # taps behind this one
+        is_last = Signal()  # there is none
         base = Signal(config.offset_bits)
         value = Signal(signed(config.activation_bits))
         open_rows = Signal(config.offset_bits + 1)
@@ -204,14 +205,12 @@ class PE(wiring.Component):
 
         # Walker: one tap a cycle; the next token is taken with the last tap.
         work = front_end.work
-        next_at = Signal(config.tap_bits)
         free = Signal()
         is_open = Signal()
         must_wait = Signal()
         take = Signal()
         m.d.comb += [
-            next_at.eq(at + 1),
-            free.eq(~walking | (next_at == end)),
+            free.eq(~walking | is_last),
             is_open.eq(work.payload.marker & work.payload.open),
             must_wait.eq(is_open & (open_rows == self.run.ring_rows[: len(open_rows)])),
             work.ready.eq(free & ~must_wait),
@@ -220,7 +219,7 @@ class PE(wiring.Component):
             self.ring_full.eq(work.valid & free & must_wait),
             self.starved.eq(~work.valid & ~walking & ~completing),
         ]
-        m.d.sync += at.eq(next_at)
+        m.d.sync += [at.eq(at + 1), more.eq(more - 1), is_last.eq(more == 1)]
         opens = Signal()
         one = Signal.like(open_rows)  # or -1
         m.d.comb += [
@@ -234,7 +233,8 @@ class PE(wiring.Component):
                 walking.eq(take & ~work.payload.marker),
                 completing.eq(take & work.payload.marker & ~work.payload.open),
                 at.eq(work.payload.start),
-                end.eq(work.payload.end),
+                more.eq(work.payload.more),
+                is_last.eq(work.payload.more == 0),
                 base.eq(work.payload.base),
                 value.eq(work.payload.value),
             ]
@@ -243,7 +243,7 @@ class PE(wiring.Component):
         tap_base = Signal.like(base)
         tap_value = Signal.like(value)
         works = Signal()
-        m.d.comb += works.eq(tap_counts & ~(self.run.gate & (tap.code == 0)))
+        m.d.comb += works.eq(tap_counts & ~(self.run.gate & tap.zero))
         m.d.sync += [
             tap_read.eq(walking),
             tap_counts.eq(walking & ~(self.run.gate & (value == 0))),

@@ -184,6 +184,7 @@ class CompactWriter(wiring.Component):
             self.tap.row.eq(self.row),
             self.tap.address.eq(address),
             self.tap.tap.code.eq(pair.code),
+            self.tap.tap.zero.eq(pair.code == 0),
             self.tap.tap.offset.eq(offset + n),
             self.pointer.valid.eq(enter & ~self.stop),
             self.pointer.row.eq(self.row),

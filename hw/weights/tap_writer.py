@@ -235,6 +235,7 @@ class TapWriter(wiring.Component):
             self.tap.row.eq(self.element.row),
             self.tap.address.eq(address),
             self.tap.tap.code.eq(pair.code),
+            self.tap.tap.zero.eq(pair.code == 0),
             self.tap.tap.offset.eq(Mux(left, next_offset.offset + at_next, offset + at)),
             self.pointer.valid.eq(enter),
             self.pointer.row.eq(self.element.row),
