@@ -104,6 +104,7 @@ class StreamFetcher(wiring.Component):
         next_address = Signal(self.config.address_bits, reset_less=True)
         words_left = Signal(LIMIT_BITS)  # to be asked for, of a limited stream
         limited = Signal()
+        all_asked = Signal()  # of a limited stream
         started = Signal()
 
         # The request register.
@@ -117,7 +118,7 @@ class StreamFetcher(wiring.Component):
                 & (~self.request.valid | self.request.ready)
                 & (free != 0)
                 & (stale < depth)
-                & (~limited | (words_left != 0))
+                & ~all_asked
             ),
             self.request.payload.eq(offered),
         ]
@@ -160,12 +161,14 @@ class StreamFetcher(wiring.Component):
             m.d.sync += [
                 started.eq(1),
                 limited.eq(self.limit != 0),
+                all_asked.eq(0),
                 wanted.eq(0),
                 stale.eq(stale + wanted - arrives),
                 free.eq(depth),
             ]
         with m.Else():
             m.d.sync += [
+                all_asked.eq(all_asked | (makes & limited & (words_left == 1))),
                 wanted.eq(wanted + makes - keeps),
                 stale.eq(stale - drops),
                 free.eq(free + self.words_read - makes),
@@ -173,7 +176,7 @@ class StreamFetcher(wiring.Component):
 
         m.d.comb += [
             self.idle.eq((wanted == 0) & (stale == 0)),
-            self.exhausted.eq(limited & (words_left == 0) & (free == depth)),
+            self.exhausted.eq(all_asked & (free == depth)),
         ]
         return m
 
