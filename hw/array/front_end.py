@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -16,13 +16,13 @@ __all__ = ["FrontEnd", "work_layout"]
 
 
 def work_layout(config: Config) -> data.StructLayout:
-    """A token whose pointers are looked up: the tap at ``start``, and ``more`` behind it."""
+    """A token whose pointers are looked up: taps ``start`` up to, not including, ``end``."""
     return data.StructLayout(
         {
             "marker": unsigned(1),
             "open": unsigned(1),
             "start": unsigned(config.tap_bits),
-            "more": unsigned(config.tap_bits),
+            "end": unsigned(config.tap_bits),
             "base": unsigned(config.offset_bits),
             "value": signed(config.activation_bits),
         }
@@ -131,7 +131,7 @@ class FrontEnd(wiring.Component):
         fifo_write, fifo_read = fifo.write_port(), fifo.read_port(domain="comb")
         counted = Signal(range(2 * self.config.fifo_depth))
         was_put, was_marker = Signal(), Signal()  # in the cycle before
-        was_more = Signal(self.config.tap_bits)
+        differ = Signal(-(-self.config.tap_bits // 2))  # its pointers, two bits in each
         came_late = Signal()
         came = Signal.like(counted)
         gone = Signal.like(counted)
@@ -141,10 +141,15 @@ class FrontEnd(wiring.Component):
             counted.eq(came),
             was_put.eq(put),
             was_marker.eq(token.marker),
-            was_more.eq(entry.more),
+            differ.eq(
+                Cat(
+                    entry.start[bit : bit + 2] != entry.end[bit : bit + 2]
+                    for bit in range(0, self.config.tap_bits, 2)
+                )
+            ),
         ]
         m.d.comb += [
-            came_late.eq(was_put & (was_marker | ~was_more.all())),  # not one less than none
+            came_late.eq(was_put & (was_marker | differ.any())),
             came.eq(counted + came_late),
             fifo_write.addr.eq(came),
             fifo_read.addr.eq(gone),
@@ -184,7 +189,7 @@ class FrontEnd(wiring.Component):
             entry.marker.eq(token.marker),
             entry.open.eq(token.open),
             entry.start.eq(first),
-            entry.more.eq(behind + ~first),
+            entry.end.eq(behind),
             entry.base.eq(token.base),
             entry.value.eq(token.value),
             fifo_write.data.eq(entry),

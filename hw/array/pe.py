@@ -190,6 +190,7 @@ class PE(wiring.Component):
         completing = Signal()
         at = Signal(config.tap_bits)
         more = Signal(config.tap_bits)  # taps behind this one
+        next_more = Signal.like(more)
         is_last = Signal()  # there is none
         base = Signal(config.offset_bits)
         value = Signal(signed(config.activation_bits))
@@ -216,10 +217,11 @@ class PE(wiring.Component):
             work.ready.eq(free & ~must_wait),
             take.eq(work.valid & work.ready),
             tap_address.eq(at),
+            next_more.eq(Mux(free, work.payload.end, more) + Mux(free, ~work.payload.start, -1)),
             self.ring_full.eq(work.valid & free & must_wait),
             self.starved.eq(~work.valid & ~walking & ~completing),
         ]
-        m.d.sync += [at.eq(at + 1), more.eq(more - 1), is_last.eq(more == 1)]
+        m.d.sync += [at.eq(at + 1), more.eq(next_more), is_last.eq(next_more == 0)]
         opens = Signal()
         one = Signal.like(open_rows)  # or -1
         m.d.comb += [
@@ -233,8 +235,6 @@ class PE(wiring.Component):
                 walking.eq(take & ~work.payload.marker),
                 completing.eq(take & work.payload.marker & ~work.payload.open),
                 at.eq(work.payload.start),
-                more.eq(work.payload.more),
-                is_last.eq(work.payload.more == 0),
                 base.eq(work.payload.base),
                 value.eq(work.payload.value),
             ]
