@@ -18,7 +18,7 @@ from thresher.golden.descriptors import (
     Kind,
     Record,
 )
-from thresher.hw.activations.row_reader import segment_write_layout
+from thresher.hw.activations.segment_table import segment_write_layout
 from thresher.hw.layouts import pool_scale_write_layout, record_layout
 
 __all__ = ["Sequencer"]
