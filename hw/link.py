@@ -1,10 +1,15 @@
 """Registers between parts, so that neither side's logic reaches the other's."""
 
-from amaranth.hdl import Module, Mux, Shape, Signal
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from types import SimpleNamespace
+from typing import Any
 
-__all__ = ["Delay", "Link", "Queue"]
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Shape, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from thresher.golden.config import Config
+
+__all__ = ["Delay", "Link", "Links", "Queue"]
 
 
 class Delay(wiring.Component):
@@ -137,3 +142,72 @@ class Queue(wiring.Component):
         with m.Elif(self.i.valid):
             m.d.sync += [two.eq(1), ready.eq(0)]
         return m
+
+
+class Links:
+    """Connect the parts of a module, through registers with ``config.registered_links``.
+
+    Parameters
+    ----------
+    m
+        The module.
+    config
+        Sizes of the machine.
+
+    Attributes
+    ----------
+    domain
+        Of what comes a cycle later with registered links: "sync", or "comb" without.
+    """
+
+    def __init__(self, m: Module, config: Config) -> None:
+        self.m, self.config = m, config
+        self.domain = "sync" if config.registered_links else "comb"
+
+    def link(
+        self,
+        name: str,
+        source: stream.Interface,
+        sink: stream.Interface,
+        clear: Value | None = None,
+        *,
+        kind: type[Link | Queue] = Link,
+    ) -> Value:
+        """Connect two parts; return whether an item is held between them.
+
+        ``clear`` drops it. A :class:`Link` passes an item in two cycles, a :class:`Queue` one a
+        cycle.
+        """
+        if not self.config.registered_links:
+            connect(self.m, source, sink)
+            return Const(0)
+        link = kind(source.payload.shape())
+        self.m.submodules[name] = link if clear is None else ResetInserter(clear)(link)
+        connect(self.m, source, link.i)
+        connect(self.m, link.o, sink)
+        return link.o.valid
+
+    def later(self, name: str, **values: Any) -> Any:
+        """Return the values by name, with registered links a cycle later."""
+        if not self.config.registered_links:
+            return SimpleNamespace(**values)
+        shape = data.StructLayout({key: value.shape() for key, value in values.items()})
+        self.m.submodules[name] = delay = Delay(shape)
+        self.m.d.comb += [delay.i[key].eq(value) for key, value in values.items()]
+        return delay.o
+
+    def known_late(self, start: Signal, busy: Value, *, after: int) -> Value:
+        """Return whether what ``start`` starts is busy; from the cycle after it on.
+
+        With registered links ``busy`` follows ``start`` after ``after + 1`` cycles, and what is
+        returned is that of the cycle before.
+        """
+        if not self.config.registered_links:
+            return busy
+        known = Signal()
+        started = Signal(after)
+        self.m.d.sync += [
+            started.eq(Cat(start, started)),
+            known.eq(busy | start | started.any()),
+        ]
+        return known

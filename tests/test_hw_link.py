@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher.golden.config import Config
-from thresher.hw.accelerator import Accelerator
-from thresher.hw.link import Delay, Link, Queue
+from thresher.hw.link import Delay, Link, Links, Queue
 from thresher.sim.streams import check_stream_rules, collect_stream, drive_stream
 
 WAITS = st.lists(st.integers(0, 4), min_size=20, max_size=20)
@@ -118,7 +117,7 @@ LINKED = Config(lanes=1, output_cycles=4, registered_links=1)
 
 
 class Told(wiring.Component):
-    """What a part is told by ``_later``, and what is known of it by ``_known_late``."""
+    """What a part is told by ``later``, and what is known of it by ``known_late``."""
 
     start: In(1)
     value: In(8)
@@ -128,15 +127,14 @@ class Told(wiring.Component):
     known: Out(1)
 
     def __init__(self, config: Config, after: int) -> None:
-        self.machine = Accelerator(config)
-        self.machine._MustUse__silence = True  # type: ignore[attr-defined]  # only asked
-        self.after = after
+        self.config, self.after = config, after
         super().__init__()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        told = self.machine._later(m, "told", start=self.start, value=self.value)
-        known = self.machine._known_late(m, self.start, self.busy, after=self.after)
+        links = Links(m, self.config)
+        told = links.later("told", start=self.start, value=self.value)
+        known = links.known_late(self.start, self.busy, after=self.after)
         m.d.comb += [
             self.told_start.eq(told.start),
             self.told_value.eq(told.value),
