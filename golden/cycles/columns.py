@@ -1,13 +1,12 @@
 """Columns in jitted loops: the drains of their elements, and the words that they send south."""
 
 # numba's decorators are untyped, and each function is a part of the machine with arrays as state.
-# mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc,call-arg"
+# mypy: disable-error-code="untyped-decorator,no-untyped-call,no-untyped-def,misc"
 # ruff: noqa: ANN001, ANN201, ANN202, PLR0912, PLR0915, PLR0917
 
 from __future__ import annotations
 
 import numpy as np
-from numba.cpython.unsafe.numbers import trailing_zeros
 
 from thresher.golden.cycles.compiled import inlined, u
 from thresher.golden.cycles.lanes import walk
@@ -23,7 +22,7 @@ from thresher.golden.cycles.latencies import (
     SOUTH,
 )
 from thresher.golden.cycles.state import (
-    B_END,
+    ASKED,
     B_LAST,
     B_ROW,
     B_WORD,
@@ -32,10 +31,8 @@ from thresher.golden.cycles.state import (
     CHANNEL,
     COMPLETED,
     CONTINUED,
-    COUNT,
     DRAINED,
     FAR,
-    FIFO,
     FILLED,
     FREE_AT,
     KNOWN,
@@ -49,158 +46,232 @@ from thresher.golden.cycles.state import (
     OPERANDS_KEPT,
     PART,
     QUEUED,
-    READER_SIZE,
+    READER_FIELDS,
+    ROW_FIELDS,
     ROW_NUMBER,
     SENT,
-    STOP,
+    SOUTH_FIELDS,
     TOKEN,
-    TURN,
+    TOKEN_FIELDS,
     W_TAIL,
     WAITING,
     X,
     Y,
 )
+from thresher.golden.cycles.vectors import (
+    all_bits,
+    any_of,
+    first_of,
+    gather,
+    gather_words,
+    holds_in,
+    largest,
+    load,
+    load_rows,
+    low_bits,
+    lowest_place,
+    maximum,
+    minimum,
+    shifted_down,
+    shifted_up,
+    smallest,
+    spread,
+    store,
+    trailing_zeros,
+    unsigned_minimum,
+    vector,
+    where,
+)
 
 __all__ = ["advance_columns"]
 
-FEW = 4  # tokens that are looked at one by one
-WINDOW = 57  # cycles of which a bit each is kept: those of a word of a plane
+WINDOW = 56  # cycles of which a bit each is kept: from any bit of a byte on, a word has one more
 
 
 @inlined
-def _find_free(lane, column, base, stop, known, run, state):
-    """Keep of an element in which cycles no tap adds to each bank, a bit a cycle.
+def _learn_free(lane, column, base, run, state):
+    """Learn of an element in which of WINDOW cycles from ``base`` on no tap adds to each bank.
 
-    Those from ``base`` to ``stop``, at most WINDOW. ``known`` tokens have been taken.
+    Of the tokens that have been taken; what is known of those before is kept.
     """
-    elements, planes = state.elements, run.planes
-    banks, tokens, size = run.banks, state.tokens, run.channels.size
-    element, late = lane * (size + 1) + column, ADD + size - 1 - lane
-    e = element * state.stride
+    south, fifos, free, tokens = state.south, state.fifos, state.free, state.tokens
+    places, wide = vector(state.places), len(state.places)
+    late = ADD + run.channels.size - 1 - lane
+    e, ring = column * SOUTH_FIELDS * wide + lane, (column * wide + lane) * state.ring
+    slot = column * BANKS * wide + lane
+    passed = base - south[u(e + BASE * wide)]
+    keeps = 0 <= passed < WINDOW
+    for bank in range(run.banks):
+        one = u(slot + bank * wide)
+        free[one] = free[one] >> u(passed) | ~(~u(0) >> u(passed)) if keeps else ~u(0)
 
-    # The first token that may add then: behind those of the cycles before, or among all.
-    token = max(0, elements[u(e + FILLED)] - tokens + 1)
-    if base >= elements[u(e + STOP)]:
-        token = max(token, elements[u(e + TOKEN)])
-    above = known
-    while above - token > FEW:
+    # The first tokens that may add then: behind those that are over, or among all.
+    row = lane * ROW_FIELDS * wide + column
+    filled = np.int64(state.east[u(row + FILLED * wide)])
+    known = filled - state.east[u(row + WAITING * wide)]
+    token = max(0, filled - tokens + wide)
+    if passed >= 0:
+        token = max(token, south[u(e + TOKEN * wide)])
+    above = token if keeps else known
+    while above - token > wide:
         middle = token + above >> 1
-        if elements[u(e + FIFO + 2 * (middle & tokens - 1))] + late > base:
+        if fifos[u(ring + TOKEN_FIELDS * (middle & tokens - 1))] + late > base:
             above = middle
         else:
             token = middle
-    cycles, first = stop - base, token
-    for bank in range(0, banks, 2):
-        free = another = ~u(0)
-        token = first
-        while token < known:
-            slot = e + FIFO + 2 * (token & tokens - 1)
-            begin = elements[u(slot)] + late - base
-            if begin >= cycles:
-                break
-            what = elements[u(slot + 1)]
-            end = begin + (what >> 3 & COUNT)
-            if what & 1 and end > 0:
-                skipped = max(0, -begin)
-                tap = (what >> 20) + skipped
-                shift = u(tap & 7)
-                some = ~(~u(0) << u(min(WINDOW, end - begin - skipped)))
-                word, turned = (tap >> 3) * banks, bank - (what >> 1)
-                adds = planes[u(word + (turned & banks - 1))] >> shift & some
-                free &= ~(adds << u(begin + skipped))
-                adds = planes[u(word + (turned + 1 & banks - 1))] >> shift & some
-                another &= ~(adds << u(begin + skipped))
-            if end >= cycles:
-                break
-            token += 1
-        state.free[u(element * BANKS + bank)] = free
-        state.free[u(element * BANKS + bank + 1)] = another
-    elements[u(e + BASE)], elements[u(e + STOP)] = base, stop
-    elements[u(e + KNOWN)], elements[u(e + TOKEN)] = known, token
+
+    block = token & -wide
+    while block < known:
+        when, start, count, mark = load_rows(
+            fifos, ring + TOKEN_FIELDS * (block & tokens - 1), places
+        )
+        begin = when + (late - base)
+        taken = places < known - block
+        skipped = maximum(begin * -1, 0)
+        taps = minimum(count - skipped, WINDOW)
+        adds = taken & ((mark & 1) != 0) & (begin < WINDOW) & (taps > 0)
+        tap = where(adds, start + skipped, 0)
+        shift, at = tap & 7, where(adds, begin + skipped, 0)
+        these = low_bits(where(adds, taps, 0))
+        turn = shifted_down(mark, 1)
+        for bank in range(run.banks):
+            plane = (bank - turn & run.banks - 1) * (run.planes.size // run.banks)
+            words = gather_words(run.planes, shifted_down(tap, 3) + plane)
+            busy = all_bits(shifted_up(shifted_down(words, shift) & these, at))
+            free[u(slot + bank * wide)] &= ~u(busy)
+        over = first_of((begin + count >= WINDOW) | (taken == 0))
+        token = block + over
+        if over < wide:
+            break
+        block += wide
+    south[u(e + BASE * wide)], south[u(e + KNOWN * wide)] = base, known
+    south[u(e + TOKEN * wide)] = token
+
+
+@inlined
+def _read_bank(column, bank, limit, end, run, state):
+    """Let the readers of a column's bank go on until ``end``, to words before ``limit``.
+
+    All lanes that are at a word take it at a time, each when its row is complete, the queue has a
+    place, and no addition goes to the bank. Returns from when on it is to be known of each lane
+    when that is; FAR: of no cycle.
+    """
+    readers, done, gone, south = state.readers, state.done, state.gone, state.south
+    ready, gave_way, places = state.ready, state.gave_way, vector(state.places)
+    banks, row_size, rows, wide = run.banks, run.row_size, state.rows, len(state.places)
+    queue = ready.size // run.channels.size
+    r = (column * banks + bank) * READER_FIELDS * wide
+    word, row = load(readers, r + B_WORD * wide, places), load(readers, r + B_ROW * wide, places)
+    last = load(readers, r + B_LAST * wide, places)
+    unknown = spread(FAR, places)
+    going = word < limit
+    if not any_of(going):
+        return unknown
+    next_word, next_row = smallest(where(going, word, FAR)), smallest(where(going, row, FAR))
+    row_end = (next_row + 1) * row_size
+    slot = (column * rows + (next_row & rows - 1)) * wide
+    begins = load(done, slot, places)
+    base = load(south, (column * SOUTH_FIELDS + BASE) * wide, places)
+    stop = minimum(base + WINDOW, end)
+    free = load(state.free, (column * BANKS + bank) * wide, places) & low_bits(stop - base)
+    while True:
+        here = (word == next_word) & (word < limit)
+        place = u(column * queue + (next_word & queue - 1))
+        at = maximum(maximum(last, begins - 1), gave_way[place]) + 1
+        left = shifted_down(free, unsigned_minimum(at - base, 63))
+        found = here & (left != 0)
+        at = where(left != 0, at + trailing_zeros(left), where(at < base, at, maximum(at, stop)))
+        last = where(here, at + where(found, 0, -1), last)
+        unknown = where(here & (left == 0) & (at < end), at, unknown)
+        ready[place] = max(ready[place], largest(where(found, at, -SEND)) + SEND)
+        word = where(found, word + banks, word)
+        next_word += banks
+        while next_word >= row_end:
+            left_at = load(gone, slot, places)
+            store(gone, slot, where(found, maximum(left_at, at), left_at))
+            next_row += 1
+            row_end += row_size
+            row = where(found, next_row, row)
+            slot = (column * rows + (next_row & rows - 1)) * wide
+            begins = load(done, slot, places)
+        if not any_of((word >= next_word) & (word < limit)):
+            break
+    store(readers, r + B_WORD * wide, word)
+    store(readers, r + B_ROW * wide, row)
+    store(readers, r + B_LAST * wide, last)
+    return unknown
+
+
+@inlined
+def _read_column(column, limit, known, end, run, state):
+    """Let the readers of a column go on until ``end``, to words before ``limit``."""
+    south, readers, places = state.south, state.readers, vector(state.places)
+    wide, banks = len(state.places), run.banks
+    r, e = column * banks * READER_FIELDS * wide, column * SOUTH_FIELDS * wide
+    wants = spread(0, places)
+    for bank in range(banks):
+        word = load(readers, r + (bank * READER_FIELDS + B_WORD) * wide, places)
+        wants = wants | (word < limit)
+    if not any_of(wants):
+        return
+    was, knew = load(south, e + BASE * wide, places), load(south, e + KNOWN * wide, places)
+    unknown = where(wants & ((was + WINDOW < end) | (knew != known)), end, FAR)
+    bases = minimum(unknown, maximum(was, end - WINDOW))
+    while True:
+        lanes = holds_in(unknown < FAR)
+        store(south, e + ASKED * wide, bases)
+        while lanes:
+            lane = lowest_place(lanes)
+            lanes &= lanes - 1
+            _learn_free(lane, column, south[u(e + ASKED * wide + lane)], run, state)
+        unknown = _read_bank(column, 0, limit, end, run, state)
+        for bank in range(1, banks):
+            unknown = minimum(unknown, _read_bank(column, bank, limit, end, run, state))
+        if not any_of(unknown < FAR):
+            break
+        bases = minimum(unknown, end - WINDOW)
 
 
 @inlined
 def _read(run, state, end, some, have, held):
     """Let the readers of the columns in ``some`` go on until ``end``.
 
-    A word is read when its row is complete, the queue has a place, and no addition goes to its
-    bank. A walker that waits for a row goes on behind it. ``have`` are the words that all elements
-    of a column have, ``held`` says whether a walker of it waits.
+    A walker that waits for a row goes on behind it. ``have`` are the words that all elements of a
+    column have, ``held`` says whether a walker of it waits.
     """
     size, banks, row_size = run.channels.size, run.banks, run.row_size
-    elements, readers, done, gone = state.elements, state.readers, state.done, state.gone
-    ready, gave_way = state.ready, state.gave_way
-    rows = state.rows
-    queue = ready.size // size
+    south, east, readers = state.south, state.east, state.readers
+    places, wide = vector(state.places), len(state.places)
+    lanes = minimum(places, size - 1) * (ROW_FIELDS * wide)
     for column in range(size):
         if not some[column]:
             continue
-        first_place = column * queue
-        most = state.columns[column, SENT] + queue
-        least = most
-        held[column] = False
-        for lane in range(size):
-            element = lane * (size + 1) + column
-            e = element * state.stride
-            first_row = element * rows
-            while elements[u(e + DRAINED)] < elements[u(e + COMPLETED)]:
-                waits = elements[u(e + WAITING)]
-                known = elements[u(e + FILLED)] - waits
-                drained = elements[u(e + COMPLETED)]
-                limit = min(drained * row_size, most)
-                if waits:  # what is added behind this row is not known yet
-                    limit = min(limit, (elements[u(e + DRAINED)] + 1) * row_size)
-                base, stop = elements[u(e + BASE)], elements[u(e + STOP)]
-                if known != elements[u(e + KNOWN)]:
-                    base = FAR
-                for bank in range(banks):
-                    reader = (element * banks + bank) * READER_SIZE
-                    word, row = readers[u(reader + B_WORD)], readers[u(reader + B_ROW)]
-                    if word >= limit:
-                        drained = min(drained, row)
-                        continue
-                    row_end, now = readers[u(reader + B_END)], readers[u(reader + B_LAST)]
-                    row_slot = u(first_row + (row & rows - 1))
-                    now = max(now, done[row_slot] - 1)
-                    free = state.free[u(element * BANKS + bank)]
-                    while word < limit:
-                        place = u(first_place + (word & queue - 1))
-                        at = max(now, gave_way[place]) + 1
-                        if at >= end:
-                            now = at - 1
-                            break
-                        if at < base or at >= stop:
-                            base = min(at, end - TURN)
-                            stop = min(base + WINDOW, end)
-                            _find_free(lane, column, base, stop, known, run, state)
-                            free = state.free[u(element * BANKS + bank)]
-                        left = free >> u(at - base) & ~(~u(0) << u(stop - at))
-                        if left == 0:
-                            now = stop - 1
-                            continue
-                        now = at + np.int64(trailing_zeros(left))
-                        ready[place] = max(ready[place], now + SEND)
-                        word += banks
-                        while word >= row_end:
-                            gone[row_slot] = max(gone[row_slot], now)
-                            row += 1
-                            row_end += row_size
-                            row_slot = u(first_row + (row & rows - 1))
-                            if word < limit:
-                                now = max(now, done[row_slot] - 1)
-                    readers[u(reader + B_WORD)], readers[u(reader + B_ROW)] = word, row
-                    readers[u(reader + B_END)], readers[u(reader + B_LAST)] = row_end, now
-                    drained = min(drained, row)
-                if drained == elements[u(e + DRAINED)]:
-                    break
-                elements[u(e + DRAINED)] = drained
-                if not waits:
-                    break
-                walk(lane, column, run, state)
-            held[column] = held[column] or elements[u(e + WAITING)] > 0
+        most = state.columns[column, SENT] + state.ready.size // size
+        e, r = column * SOUTH_FIELDS * wide, column * banks * READER_FIELDS * wide
+        while True:
+            waiting = gather(east, lanes + (WAITING * wide + column))
+            known = gather(east, lanes + (FILLED * wide + column)) - waiting
+            completed = load(south, e + COMPLETED * wide, places)
+            drained = load(south, e + DRAINED * wide, places)
+            limit = minimum(completed * row_size, most)
+            # What is added behind a row for which a walker waits is not known yet.
+            limit = where(waiting > 0, minimum(limit, (drained + 1) * row_size), limit)
+            _read_column(column, limit, known, end, run, state)
+            rows, words = completed, load(readers, r + B_WORD * wide, places)
             for bank in range(banks):
-                least = min(least, readers[u((element * banks + bank) * READER_SIZE + B_WORD)])
-        have[column] = least
+                at = r + bank * READER_FIELDS * wide
+                rows = minimum(rows, load(readers, at + B_ROW * wide, places))
+                words = minimum(words, load(readers, at + B_WORD * wide, places))
+            store(south, e + DRAINED * wide, rows)
+            walkers = holds_in((rows > drained) & (waiting > 0))
+            if walkers == 0:
+                break
+            while walkers:
+                lane = lowest_place(walkers)
+                walkers &= walkers - 1
+                walk(lane, column, run, state)
+        held[column] = any_of(waiting > 0)
+        have[column] = smallest(where(places < size, words, most))
 
 
 @inlined
@@ -309,23 +380,23 @@ def _send(run, state, end, some, have, held):
 def advance_columns(run, state, end):
     """Let the drains of all columns and their outputs go on until ``end``."""
     size, channels = run.channels.size, run.channels
-    elements, done, gone, rows = state.elements, state.done, state.gone, state.rows
+    south, done, gone, rows = state.south, state.done, state.gone, state.rows
     some, have, held = state.some, state.have, state.held
+    places, wide = vector(state.places), len(state.places)
     going = False
     for column in range(size):
-        most = np.int64(0)
-        for lane in range(size):
-            element = lane * (size + 1) + column
-            e = element * state.stride
-            if channels[column] == 0:  # nothing to read
-                while elements[u(e + DRAINED)] < elements[u(e + COMPLETED)]:
-                    row = u(element * rows + (elements[u(e + DRAINED)] & rows - 1))
+        e = column * SOUTH_FIELDS * wide
+        complete = load(south, e + COMPLETED * wide, places)
+        some[column] = largest(complete) * run.row_size > state.columns[column, SENT]
+        if channels[column] == 0:  # nothing to read
+            some[column] = False
+            for lane in range(size):
+                drained = u(e + DRAINED * wide + lane)
+                while south[drained] < south[u(e + COMPLETED * wide + lane)]:
+                    row = u((column * rows + (south[drained] & rows - 1)) * wide + lane)
                     gone[row] = done[row] - FIRST_READ + NOTHING_FREE - RING_FREE
-                    elements[u(e + DRAINED)] += 1
+                    south[drained] += 1
                     walk(lane, column, run, state)
-                continue
-            most = max(most, elements[u(e + COMPLETED)])
-        some[column] = most * run.row_size > state.columns[column, SENT]
         going = going or some[column]
     while going:
         _read(run, state, end, some, have, held)

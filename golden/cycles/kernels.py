@@ -14,7 +14,7 @@ __all__ = ["JITTED", "kernel"]
 
 JITTED = [
     *("columns", "compiled", "fetch", "kernel", "lanes", "latencies", "port", "script", "state"),
-    "streams",
+    *("streams", "vectors"),
 ]
 """Modules that the machine code depends on."""
 

@@ -25,28 +25,30 @@ from thresher.golden.cycles.script import (
     TOKENS,
 )
 from thresher.golden.cycles.state import (
-    ACCEPT,
     AT,
     COMPLETED,
     CONTROL,
     COUNT,
     DECODED,
     DRAINED,
-    FIFO,
     FILLED,
     FREE,
     FREED,
     KEPT,
+    MARK,
     OFFERED,
     OPENED,
     R_VISIT,
     R_WORDS,
     REPEATED,
+    ROW_FIELDS,
+    SOUTH_FIELDS,
     STAGE,
     T_COLUMN,
     T_ENTRY,
     T_TIME,
     TAKEN,
+    TOKEN_FIELDS,
     VISIT,
     VISIT_HERE,
     VISIT_TAKEN,
@@ -57,6 +59,19 @@ from thresher.golden.cycles.state import (
     WORD_TAKEN,
     WRITTEN,
 )
+from thresher.golden.cycles.vectors import (
+    first_of,
+    gather,
+    largest,
+    load,
+    maximum,
+    next_places,
+    put_rows,
+    running_maximum,
+    store,
+    vector,
+    where,
+)
 
 __all__ = ["advance_lanes", "walk", "words_come"]
 
@@ -64,74 +79,88 @@ __all__ = ["advance_lanes", "walk", "words_come"]
 @compiled
 def walk(lane, column, run, state):
     """Let an element's walker take what waits in its FIFO; it stops at a row not yet drained."""
-    elements, done, gone, rows = state.elements, state.done, state.gone, state.rows
-    size, tokens = run.channels.size, state.tokens
-    element, below = lane * (size + 1) + column, size - 1 - lane
-    e = element * state.stride
-    now = elements[u(e + FREE)]
-    filled, waiting = elements[u(e + FILLED)], elements[u(e + WAITING)]
+    south, done, gone, rows = state.south, state.done, state.gone, state.rows
+    east, fifos, tokens = state.east, state.fifos, state.tokens
+    size, wide = run.channels.size, len(state.places)
+    element, below = column * wide + lane, size - 1 - lane
+    e, r = column * SOUTH_FIELDS * wide + lane, lane * ROW_FIELDS * wide + column
+    now = np.int64(east[u(r + FREE * wide)])
+    filled, waiting = np.int64(east[u(r + FILLED * wide)]), np.int64(east[u(r + WAITING * wide)])
     while waiting > 0:
-        slot = e + FIFO + 2 * (filled - waiting & tokens - 1)
-        what = elements[u(slot + 1)]
-        at = max(elements[u(slot)] + 1, now)
-        count = what >> 3 & COUNT
-        if count == 0 and what & COMPLETES:
-            row = u(element * rows + (elements[u(e + COMPLETED)] & rows - 1))
+        slot = element * state.ring + TOKEN_FIELDS * (filled - waiting & tokens - 1)
+        at = max(fifos[u(slot)] + 1, now)
+        count = np.int64(fifos[u(slot + COUNT)])
+        if count == 0 and fifos[u(slot + MARK)] & COMPLETES:
+            complete = south[u(e + COMPLETED * wide)]
+            row = u((column * rows + (complete & rows - 1)) * wide + lane)
             done[row] = at + FIRST_READ + below
             gone[row] = 0
-            elements[u(e + COMPLETED)] += 1
+            south[u(e + COMPLETED * wide)] = complete + 1
         elif count == 0:
-            oldest = elements[u(e + OPENED)] - run.ring_rows
+            oldest = south[u(e + OPENED * wide)] - run.ring_rows
             if oldest >= 0:
-                if oldest >= elements[u(e + DRAINED)]:
+                if oldest >= south[u(e + DRAINED * wide)]:
                     break
-                at = max(at, gone[u(element * rows + (oldest & rows - 1))] - below + RING_FREE)
-            elements[u(e + OPENED)] += 1
+                row = u((column * rows + (oldest & rows - 1)) * wide + lane)
+                at = max(at, gone[row] - below + RING_FREE)
+            south[u(e + OPENED * wide)] += 1
         now = at + max(1, count)
-        elements[u(slot)] = at
+        fifos[u(slot)] = at
         waiting -= 1
-    elements[u(e + WAITING)] = waiting
-    elements[u(e + FREE)] = now
+    east[u(r + WAITING * wide)] = waiting
+    east[u(r + FREE * wide)] = now
 
 
-@compiled
-def _go_east(
-    lane, column, at, marks, mark, lo, hi, size, depth, tokens, stride, starts, elements
-):  # fmt: skip
+@inlined
+def _go_east(lane, column, at, entry, marks, run, state):
     """Let a token go east from ``column`` on until a full FIFO stops it.
 
     It was in the column before in cycle ``at``; both are returned for the column in which it stops.
     In a column it is accepted when the register there is free: its token went both ways. A walker
-    that waits for nothing takes it at once, unless it is a marker (``marks``). ``mark`` is that
-    of its entry; the taps in a column go from ``starts[lo + column]`` to ``starts[hi + column]``.
+    that waits for nothing takes it at once, unless it is a marker (``marks``).
     """
-    first = lane * (size + 1)
-    while column < size:
-        e = (first + column) * stride
-        waiting = elements[u(e + WAITING)]
-        if waiting >= depth:
-            break
-        start = np.int64(starts[u(lo + column)])
-        count = np.int64(starts[u(hi + column)]) - start
-        at = max(max(at + 1, elements[u(e + WRITTEN)]), elements[u(e + stride + ACCEPT)])
-        elements[u(e + ACCEPT)] = at
-        filled = elements[u(e + FILLED)]
-        queued = max(at, elements[u(e + FIFO + 2 * (filled - depth & tokens - 1))]) + 1
-        elements[u(e + WRITTEN)] = queued
-        # Only what has taps, or marks, stays; a place behind the last is free.
-        stays = marks or count != 0
-        elements[u(e + FILLED)] = filled + stays
-        slot = e + FIFO + 2 * (filled & tokens - 1)
-        elements[u(slot + 1)] = start << 20 | count << 3 | mark
-        if marks or waiting:
-            elements[u(e + WAITING)] = waiting + stays
-        else:
-            free = elements[u(e + FREE)]
-            queued = max(queued + 1, free)
-            elements[u(e + FREE)] = queued + count if stays else free
-        elements[u(slot)] = queued
-        column += 1
-    return column, at
+    east, fifos, starts, tokens = state.east, state.fifos, run.starts, state.tokens
+    size, wide = run.channels.size, len(state.places)
+    places = vector(state.places)
+    row = lane * ROW_FIELDS * wide
+    accept, written = load(east, row, places), load(east, row + WRITTEN * wide, places)
+    filled, waiting = (
+        load(east, row + FILLED * wide, places),
+        load(east, row + WAITING * wide, places),
+    )
+    free = load(east, row + FREE * wide, places)
+    comes = places >= column
+    stop = min(first_of((waiting >= run.fifo_depth) & comes), size)
+    comes = comes & (places < stop)
+
+    # Accepted a cycle after the column before, or later.
+    own = maximum(written, next_places(accept)) - places
+    arrived = running_maximum(where(comes, maximum(own, at + 1 - column), 0)) + places
+    ring = (places * wide + lane) * state.ring
+    before = gather(fifos, ring + (filled - run.fifo_depth & tokens - 1) * TOKEN_FIELDS)
+    queued = maximum(arrived, before) + 1
+
+    # Only what has taps, or marks, stays; a place behind the last is free.
+    first = lane * run.pointers
+    mark = run.entries[u(entry), 3]
+    start = load(starts, (first + np.int64(run.entries[u(entry), 1])) * size, places)
+    count = load(starts, (first + np.int64(run.entries[u(entry), 2])) * size, places) - start
+    stays = comes & (count != 0)
+    waits = waiting != 0
+    if marks:
+        stays, waits = comes, comes
+    taken = maximum(queued + 1, free)
+    slots = ring + (filled & tokens - 1) * TOKEN_FIELDS
+    put_rows(fifos, slots, where(waits, queued, taken), start, count, mark)
+
+    store(east, row, where(comes, arrived, accept))
+    store(east, row + WRITTEN * wide, where(comes, queued, written))
+    store(east, row + FREE * wide, where(stays & (waits == 0), taken + count, free))
+    store(east, row + FILLED * wide, filled - stays)
+    store(east, row + WAITING * wide, waiting - (stays & waits))
+    if stop < size:
+        at = largest(where(comes, arrived, at))
+    return stop, at
 
 
 @inlined
@@ -182,16 +211,15 @@ def words_come(run, state, end, waits):
 def advance_lanes(run, state, end, waits):
     """Let the lanes in ``waits`` go on until ``end``; keep there those that wait for a word."""
     size = run.channels.size
-    depth, entries, starts, scripts = run.fifo_depth, run.entries, run.starts, run.scripts
+    entries, scripts = run.entries, run.scripts
     segments, visit_words, first_visit = run.segments, run.visit_words, run.first_visit
-    lanes, history, elements = state.lanes, state.history, state.elements
-    tokens, stride = state.tokens, state.stride
-    groups = starts.size // (size * size)
+    lanes, history, east = state.lanes, state.history, state.east
+    wide = len(state.places)
     for lane in range(size):
         if not waits[lane]:
             continue
         waits[lane] = False
-        first = lane * (size + 1)
+        row = lane * ROW_FIELDS * wide
         here_at, last_entry = lanes[lane, AT], scripts[lane, 1]
         decoded, item = lanes[lane, DECODED], lanes[lane, TAKEN]
         control, stage = lanes[lane, CONTROL], lanes[lane, STAGE]
@@ -199,7 +227,7 @@ def advance_lanes(run, state, end, waits):
         column, at, token = lanes[lane, T_COLUMN], lanes[lane, T_TIME], lanes[lane, T_ENTRY]
         while True:
             if column == size:
-                if elements[u(first * stride + ACCEPT)] >= end:
+                if east[u(row)] >= end:
                     break
                 token = -1
                 while here_at < last_entry:
@@ -246,22 +274,17 @@ def advance_lanes(run, state, end, waits):
                 if token < 0:
                     break
                 # A token of the second stage goes to the output register.
-                offered = max(max(offered, stage) + 1, elements[u(first * stride + ACCEPT)])
+                offered = max(max(offered, stage) + 1, east[u(row)])
                 repeated = offered
                 column, at = 0, offered
 
             # The token goes east, column by column.
             marks = entries[u(token), 0] & KIND > REPEAT
-            begin, groups_before = column, lane * groups
-            column, at = _go_east(
-                lane, column, at, marks, np.int64(entries[u(token), 3]),
-                (groups_before + np.int64(entries[u(token), 1])) * size,
-                (groups_before + np.int64(entries[u(token), 2])) * size,
-                size, depth, tokens, stride, starts, elements,
-            )  # fmt: skip
+            begin = column
+            column, at = _go_east(lane, column, at, token, marks, run, state)
             if marks:
                 for passed in range(begin, column):
-                    if elements[u((first + passed) * stride + WAITING)] == 1:
+                    if east[u(row + WAITING * wide + passed)] == 1:
                         walk(lane, passed, run, state)
             if column < size:
                 break

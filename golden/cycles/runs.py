@@ -49,6 +49,7 @@ from thresher.golden.cycles.loads import Load, load_rest
 from thresher.golden.cycles.state import (
     FAR,
     L_CHUNK,
+    LEAST_PLACES,
     NEXT,
     W_LAST,
     Run,
@@ -383,7 +384,8 @@ def predict_run(  # noqa: PLR0917
         first_visit=np.cumsum([0, *(words.size for words in visit_words)]),
         height=run["height"],
         maps=run["maps"],
-        starts=taps.pointers.ravel(),
+        pointers=taps.pointers.shape[1],
+        starts=np.append(taps.pointers, np.zeros(LEAST_PLACES, np.int32)),
         planes=jitted.write_planes(taps.low, config.accumulator_banks, bool(run["gate"])),
         channels=np.asarray(column_channels, np.int64),
         row_size=run["row_size"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thresher.golden.cycles.compiled import allocating, u
+from thresher.golden.cycles.compiled import allocating
 
 __all__ = [
     "BUBBLE", "COMPLETE", "COMPLETES", "END_ROW", "HIT", "KIND", "LAST", "NEW_MAP", "NEW_WORD",
@@ -79,21 +79,17 @@ def row_words(mask, rows, max_run, pairs):
 
 @allocating
 def write_planes(taps, banks, gate):
-    """Return of every eighth tap for each bank which of 64 taps from it on add to that bank.
+    """Return for each bank which taps add to it, a bit each, the lowest of a byte first.
 
-    A bit a tap, the lowest first: uint64, shape (taps / 8 + 1, banks), as one row. ``taps`` are the
-    lowest two bits of their offsets, and 4 more if their weight is zero; the base lies in bank 0.
-    Taps of weight zero add nothing with ``gate``.
+    uint8, shape (banks, taps / 8 + 9), as one row: 64 bits can be read from any tap's byte on.
+    ``taps`` are the lowest two bits of their offsets, and 4 more if their weight is zero; the base
+    lies in bank 0. Taps of weight zero add nothing with ``gate``.
     """
-    words = (taps.size >> 3) + 1
-    planes = np.zeros((words + 8) * banks, np.uint64)
+    size = (taps.size >> 3) + 9
+    planes = np.zeros(size * banks, np.uint8)
     for tap in range(taps.size):
         if not (gate and taps[tap] & 4):
-            bank = taps[tap] & banks - 1
-            planes[(tap >> 3) * banks + bank] |= u(1) << u(tap & 7)
-    for at in range(words * banks):
-        for more in range(1, 8):
-            planes[at] |= (planes[at + more * banks] & u(255)) << u(8 * more)
+            planes[(taps[tap] & banks - 1) * size + (tap >> 3)] |= 1 << (tap & 7)
     return planes
 
 

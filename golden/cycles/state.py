@@ -16,8 +16,6 @@ __all__ = [
     "FAR",
     "KEPT",
     "LEFT",
-    "PADDING",
-    "READER_SIZE",
     "SHORT",
     "TURN",
     "Run",
@@ -32,6 +30,7 @@ HEADERS = 512  # headers that have come; at least twice the segments of a lane
 QUEUED = 256  # words of a column that wait for the port
 LEFT = 256  # cycles for which the port's use is remembered
 FAR = 1 << 60
+LEAST_PLACES = 8  # of a vector
 
 # State of a lane: next entry; when the decoder, token maker, its stages and output moved last; its
 # word and visit. Of the row reader when it can go on, the burst, its phase, what is left of it,
@@ -43,24 +42,27 @@ FAR = 1 << 60
     T_COLUMN, T_TIME, T_ENTRY, LANE_FIELDS,
 ) = range(27)  # fmt: skip
 
-# State of an element: when it accepted its last token and put it into its FIFO, when its walker is
-# free; tokens that the FIFO took, how many of them wait for a row's drain; taps walked; the first
-# one's cycle; rows opened, complete, drained; cycles that a full ring cost.
-(
-    ACCEPT, WRITTEN, FREE, FILLED, WAITING, OPENED, COMPLETED, DRAINED, BASE, STOP, KNOWN, TOKEN,
-) = range(12)  # fmt: skip
-FIFO = 16  # its tokens
-PADDING = 8  # numbers between two elements, so that they lie in different cache lines
+# State of a row of elements, a number a column: when each accepted its last token and put it into
+# its FIFO, when its walker is free; tokens that the FIFO took, how many of them wait for a row's
+# drain.
+ACCEPT, WRITTEN, FREE, FILLED, WAITING, ROW_FIELDS = range(6)
 
-# State of a reader of a bank: next word, its row, the row's end; last read; place among the tokens.
-B_WORD, B_ROW, B_END, B_LAST = range(4)
-READER_SIZE = 4  # numbers a reader has
+# State of a column of elements, a number a lane: rows opened, complete, drained; in which cycles no
+# tap adds to each bank is known from BASE on, of the first KNOWN tokens, those before TOKEN over;
+# from when on it is to be known.
+OPENED, COMPLETED, DRAINED, BASE, KNOWN, TOKEN, ASKED, SOUTH_FIELDS = range(8)
+
+# A token in an element: when its walker takes it (not known yet: when it came), its first tap, how
+# many, and the lowest bits of its base << 1 | it adds, or less the kind of a marker.
+WHEN, START, COUNT, MARK, TOKEN_FIELDS = range(5)
+PADDING = 16
+
+# State of the readers of a column's bank, a number a lane: next word, its row, last read.
+B_WORD, B_ROW, B_LAST, READER_FIELDS = range(4)
 BANKS = 4  # of an element, at most
 
 # Of a lane's words and visits: when they came, when they were taken.
 WORD_HERE, WORD_TAKEN, VISIT_HERE, VISIT_TAKEN, HISTORY_FIELDS = range(5)
-
-COUNT = 0x1FFFF  # mask of a token's taps
 
 # State of a column: words sent, when the next one and when the next value can be, the word's
 # channel, x, row of the map and row of the run; parts of a coded word and of a cycle that a long
@@ -95,11 +97,13 @@ class Run(NamedTuple):
         Segments of each lane; words of each visit, first visit of each lane.
     height, maps
         Rows of a map, maps.
+    pointers
+        Start pointers of an element, groups + 1.
     starts
         Start pointers of the elements, counted over all of them, by row, group and column: shape
-        (P * (groups + 1) * P,).
+        (P * (groups + 1) * P,), and more that a vector reaches.
     planes
-        Which taps add to each bank, a bit each: shape (banks, words). See :func:`write_planes`.
+        Which taps add to each bank, a bit each. See :func:`write_planes`.
     channels
         Output channels of each column.
     output_cycles
@@ -145,6 +149,7 @@ class Run(NamedTuple):
     first_visit: Any
     height: int
     maps: int
+    pointers: int
     starts: Any
     planes: Any
     channels: Any
@@ -194,22 +199,25 @@ class State(NamedTuple):
     history, headers
         When a lane's last words and visits came and were taken, shape (P, KEPT, HISTORY_FIELDS);
         when its last headers came, shape (P, HEADERS).
-    elements
-        Shape (P * (P + 1) * ELEMENT_SIZE,), a column more than there is: PE(i, j) has the number
-        i * (P + 1) + j in all arrays.
+    places
+        0, 1, ... of the lanes and columns, or more: their number W is that of a vector.
+    east
+        Of the rows of elements, shape (P * ROW_FIELDS * W,), int32.
     fifos
-        Of the last tokens in each element, two numbers: when the walker takes it (not known yet:
-        when it came); its first tap << 20 | taps << 3 | lowest bits of its base << 1 | it adds, or
-        less the kind of a marker. Shape (P * (P + 1) * (tokens + PADDING) * 2,).
+        The last tokens of each element by column and lane, shape (W * W * ring,), int32.
+    south
+        Of the columns of elements, shape (P * SOUTH_FIELDS * W,).
     done, gone
         Of the last rows in each element: its first read, its last one, in the time of the southern
-        end of the column. Shape (P * (P + 1) * rows,).
+        end of the column. Shape (P * rows * W,).
     tokens, rows
         How many are kept, powers of two.
+    ring
+        Numbers of an element's tokens, and a few so that not all lie in the same cache set.
     readers
-        Of the banks of the drains, shape (P * (P + 1) * banks * READER_SIZE,).
+        Of the banks of the drains, shape (P * banks * READER_FIELDS * W,).
     free
-        In which cycles no tap adds to each bank, a bit each: uint64, (P * (P + 1) * BANKS,).
+        In which cycles no tap adds to each bank, a bit each, shape (P * BANKS * W,).
     columns
         Shape (P, COLUMN_FIELDS).
     ready, gave_way
@@ -235,11 +243,14 @@ class State(NamedTuple):
     lanes: Any
     history: Any
     headers: Any
-    elements: Any
+    places: tuple[int, ...]
+    east: Any
+    fifos: Any
+    south: Any
     done: Any
     gone: Any
     tokens: int
-    stride: int
+    ring: int
     rows: int
     readers: Any
     free: Any
@@ -286,27 +297,31 @@ def new_state(run: Run) -> State:
     writers = zeros(WRITER_FIELDS)
     writers[:, W_LAST] = -1
     writers[:, W_HEADERS] = np.where(run.channels > 0, run.out_headers.sum(), 0)
-    elements = size * (size + 1)
-    readers = np.zeros((elements, run.banks, READER_SIZE), np.int64)
-    readers[..., B_WORD] = np.arange(run.banks)
-    readers[..., B_LAST] = -1
-    ends = np.arange(run.banks) // run.row_size
-    readers[..., B_ROW], readers[..., B_END] = ends, (ends + 1) * run.row_size
+    places = tuple(range(max(size, LEAST_PLACES)))
+    readers = zeros(run.banks, READER_FIELDS, len(places))
+    readers[:, :, B_WORD] = np.arange(run.banks)[:, None]
+    readers[:, :, B_ROW] = (np.arange(run.banks) // run.row_size)[:, None]
+    readers[:, :, B_LAST] = -1
+    south = zeros(SOUTH_FIELDS, len(places))
+    south[:, BASE] = -FAR
     rows = _power(min(run.ring_rows, run.rows) + 2)
     tokens = _power(2 * run.fifo_depth + 3 * TURN)
-    stride = FIFO + 2 * tokens + PADDING
+    ring = tokens * TOKEN_FIELDS + PADDING
     return State(
         lanes=lanes,
         history=zeros(KEPT, HISTORY_FIELDS),
         headers=zeros(HEADERS),
-        elements=np.zeros(elements * stride, np.int64),
-        done=np.zeros(elements * rows, np.int64),
-        gone=np.zeros(elements * rows, np.int64),
+        places=places,
+        east=np.zeros(size * ROW_FIELDS * len(places), np.int32),
+        fifos=np.zeros(len(places) ** 2 * ring, np.int32),
+        south=south.ravel(),
+        done=zeros(rows * len(places)).ravel(),
+        gone=zeros(rows * len(places)).ravel(),
         tokens=tokens,
-        stride=stride,
+        ring=ring,
         rows=rows,
         readers=readers.ravel(),
-        free=np.zeros(elements * BANKS, np.uint64),
+        free=np.zeros(size * BANKS * len(places), np.uint64),
         columns=zeros(COLUMN_FIELDS),
         ready=zeros(QUEUE * run.banks).ravel(),
         gave_way=zeros(QUEUE * run.banks).ravel() - 1,
