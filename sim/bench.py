@@ -214,8 +214,8 @@ def _peers(
 
 
 def _laid(shape: LayerShape, share: float, lanes: int) -> LayerShape:
-    """Return a layer as it is run: a product in short rows, if additions take twice the drain."""
-    long = share * shape.in_shape[0] >= 2 * lanes
+    """Return a layer as it is run: a product in short rows, where additions outlast the drain."""
+    long = share * shape.in_shape[0] >= lanes
     return shape.in_rows(SHORT_ROW) if shape.name == "gemm64" and long else shape
 
 
