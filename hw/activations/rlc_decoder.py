@@ -6,6 +6,8 @@ time.
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -97,151 +99,11 @@ class RLCDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        fmt = self.config.rlc
-        word, item = self.i.payload, self.o.payload
-        send_zeros: Value = Const(1) if self.DENSE else self.send_zeros
-
-        # State: the pairs of a word that are left, and where the next element is.
-        held = Signal()
-        pairs = Signal(fmt.pairs * fmt.pair_bits)
-        more = Signal(fmt.pairs)  # bit 0: a used pair follows the present one in this word
-        final_word = Signal()
-        fill = Signal()  # no pair is left, the rest of the row is zeros
-        fresh = Signal(init=1)  # the next word begins a visit
-        lane_bits = self.config.lane_bits
-        most = Signal(lane_bits)  # channels of the segment, but one
-        end = Signal(lane_bits + 1)  # the channel behind them
-        left = Signal(signed(lane_bits + 1))  # elements at this x behind the next; -1: it is not
-        steps_left = Signal(self.config.map_bits)
-        # Known from the cycle before: `most` is 0; `steps_left` is 0; it is 1.
-        no_more, no_step, one_step = Signal(), Signal(), Signal()
-
-        # Where the present pair lands: at this x, at the next one, or farther. Counted by the
-        # elements that are left behind it at this x.
-        run = pairs[: fmt.run_bits]
-        value = Signal(signed(fmt.value_bits))
-        jump = Signal(fmt.run_bits)
-        here = Signal(signed(max(lane_bits, fmt.run_bits) + 2))
-        there = Signal(signed(max(lane_bits, fmt.run_bits) + 2))
-        behind = Signal(lane_bits)
-        step = Signal()
-        past = Signal()
-        lands = Signal()
-        empty_row = Signal()
-        m.d.comb += [
-            value.eq(pairs[fmt.run_bits : fmt.pair_bits]),
-            jump.eq(Mux(send_zeros, 0, run)),
-            here.eq(left - jump),
-            there.eq(most if self.DENSE else here + most + 1),
-            empty_row.eq(fill & ~send_zeros),
-            step.eq((here < 0) & ~empty_row),
-            past.eq(step & no_step),
-            lands.eq(~past & ~(step & (there < 0))),
-            behind.eq(Mux(here < 0, there, here)),
-        ]
-
-        # What this cycle does: an item, and whether the pair and the word are used up by it.
-        hit = Signal()
-        pair_ends = Signal()
-        row_ends = Signal()
-        pair_done = Signal()
-        fills = Signal()
-        final = Signal()
-        last = Signal()
-        m.d.comb += [
-            pair_ends.eq(~send_zeros | fill | (run == 0)),
-            hit.eq(lands & Mux(send_zeros, 1, (value != 0) & ~fill)),
-            row_ends.eq(
-                ~send_zeros
-                | Mux(
-                    left < 0,
-                    no_more & one_step,
-                    (left == 0) & no_step,
-                )
-            ),
-            final.eq(final_word & ~more[0]),
-            fills.eq(lands & pair_ends & final & ~row_ends),
-            pair_done.eq(past | (lands & pair_ends & ~fills)),
-            last.eq(pair_done & final),
-        ]
-
-        # Output stage: a register, so that payload and valid hold during a stall.
-        advance = Signal()
-        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
-        with m.If(advance):
-            m.d.sync += [
-                self.o.valid.eq(held & (hit | (step & ~past) | last)),
-                item.value.eq(Mux(send_zeros & (fill | (run != 0)), 0, value)),
-                item.channel.eq(0 if self.DENSE else end - behind - 1),
-                item.step.eq(step & ~past),
-                item.hit.eq(hit),
-                item.last.eq(last),
-            ]
-
-        # Move to the next element, pair or word.
-        with m.If(held & advance):
-            with m.If(lands):
-                m.d.sync += left.eq(behind - 1)
-            with m.Elif(~past):
-                m.d.sync += left.eq(most)
-            with m.If(pair_done):
-                m.d.sync += [pairs.eq(pairs >> fmt.pair_bits), more.eq(more >> 1)]
-                m.d.sync += held.eq(more[0])
-            with m.Elif(send_zeros):
-                m.d.sync += run.eq(run - 1)
-            with m.Else():
-                m.d.sync += run.eq(~here)
-            with m.If(step & ~past):
-                m.d.sync += [
-                    steps_left.eq(steps_left - 1),
-                    no_step.eq(one_step),
-                    one_step.eq(steps_left == 2),
-                ]
-            with m.If(fills):
-                m.d.sync += fill.eq(1)
-
-        # Input stage: free, or freed by the last pair of this cycle.
-        used = [
-            word.data.word_select(pair, fmt.pair_bits).any() | ~word.last
-            for pair in range(fmt.pairs)
-        ]
-        freed = Const(0) if self.config.registered_links else advance & pair_done & ~more[0]
-        m.d.comb += self.i.ready.eq(~held | freed)
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [
-                held.eq(1),
-                pairs.eq(Mux(word.empty, 0, word.data)),
-                more.eq(
-                    Mux(
-                        word.empty,
-                        0,
-                        Cat(Cat(*used[pair + 1 :]).any() for pair in range(fmt.pairs)),
-                    )
-                ),
-                final_word.eq(word.last),
-                fill.eq(word.empty | ~Cat(*used).any()),
-                fresh.eq(word.last),
-                most.eq(word.channels - 1),
-                no_more.eq(word.channels == 1),
-                end.eq(word.first_channel + word.channels),
-            ]
-            with m.If(fresh):
-                m.d.sync += [
-                    left.eq(word.channels - 1),
-                    steps_left.eq(self.width - 1),
-                    no_step.eq(self.width == 1),
-                    one_step.eq(self.width == 2),
-                ]
-
-        # Errors are held until the next start.
-        with m.If(self.start):
-            m.d.sync += self.error.eq(0)
-        with m.Elif(
-            (held & advance & past & ~fill)
-            | (self.i.valid & self.i.ready & ~word.empty & (word.last != word.data[-1]))
-        ):
-            m.d.sync += self.error.eq(1)
-
+        unpacking = _Unpacking(m, self)
+        unpacking.offer_item()
+        unpacking.go_on()
+        unpacking.take_word()
+        unpacking.keep_error()
         return m
 
 
@@ -252,3 +114,182 @@ class OperandDecoder(RLCDecoder):
     """
 
     DENSE = True
+
+
+class _Unpacking:
+    """The word in hand, where its next element is, and what this cycle does with it."""
+
+    def __init__(self, m: Module, ports: RLCDecoder) -> None:
+        self.m, self.ports, self.dense = m, ports, ports.DENSE
+        self.send_zeros: Value = Const(1) if self.dense else ports.send_zeros
+        self._hold_word()
+        self._hold_place()
+        self._find_pair()
+        self._decide()
+
+    def _hold_word(self) -> None:
+        """Have registers for the pairs of a word that are left."""
+        fmt = self.ports.config.rlc
+        self.held = Signal()
+        self.pairs = Signal(fmt.pairs * fmt.pair_bits)
+        self.more = Signal(fmt.pairs)  # bit 0: a used pair follows the present one in this word
+        self.final_word = Signal()
+        self.fill = Signal()  # no pair is left, the rest of the row is zeros
+        self.fresh = Signal(init=1)  # the next word begins a visit
+        self.run = self.pairs[: fmt.run_bits]
+        self.value = Signal(signed(fmt.value_bits))
+        self.m.d.comb += self.value.eq(self.pairs[fmt.run_bits : fmt.pair_bits])
+
+    def _hold_place(self) -> None:
+        """Have registers for where the next element is."""
+        lane_bits = self.ports.config.lane_bits
+        self.most = Signal(lane_bits)  # channels of the segment, but one
+        self.end = Signal(lane_bits + 1)  # the channel behind them
+        # Elements at this x behind the next one; -1: it is not at this x.
+        self.left = Signal(signed(lane_bits + 1))
+        self.steps_left = Signal(self.ports.config.map_bits)
+        # Known from the cycle before: `most` is 0; `steps_left` is 0; it is 1.
+        self.no_more = Signal()
+        self.no_step, self.one_step = Signal(), Signal()
+
+    def _find_pair(self) -> None:
+        """Find where the present pair lands: at this x, at the next one, or farther.
+
+        That is counted by the elements that are left behind it at this x.
+        """
+        config = self.ports.config
+        bits = max(config.lane_bits, config.rlc.run_bits) + 2
+        jump = Signal(config.rlc.run_bits)
+        there = Signal(signed(bits))
+        empty_row = Signal()
+        self.here = Signal(signed(bits))
+        self.behind = Signal(config.lane_bits)
+        self.step = Signal()
+        self.past = Signal()
+        self.lands = Signal()
+        self.m.d.comb += [
+            jump.eq(Mux(self.send_zeros, 0, self.run)),
+            self.here.eq(self.left - jump),
+            there.eq(self.most if self.dense else self.here + self.most + 1),
+            empty_row.eq(self.fill & ~self.send_zeros),
+            self.step.eq((self.here < 0) & ~empty_row),
+            self.past.eq(self.step & self.no_step),
+            self.lands.eq(~self.past & ~(self.step & (there < 0))),
+            self.behind.eq(Mux(self.here < 0, there, self.here)),
+        ]
+
+    def _decide(self) -> None:
+        """Decide on this cycle's item, and whether the pair and the word are used up by it."""
+        self.hit = Signal()
+        self.pair_done = Signal()
+        self.fills = Signal()
+        self.last = Signal()
+        pair_ends, row_ends, final = Signal(), Signal(), Signal()
+        self.m.d.comb += [
+            pair_ends.eq(~self.send_zeros | self.fill | (self.run == 0)),
+            self.hit.eq(self.lands & Mux(self.send_zeros, 1, (self.value != 0) & ~self.fill)),
+            row_ends.eq(
+                ~self.send_zeros
+                | Mux(
+                    self.left < 0,
+                    self.no_more & self.one_step,
+                    (self.left == 0) & self.no_step,
+                )
+            ),
+            final.eq(self.final_word & ~self.more[0]),
+            self.fills.eq(self.lands & pair_ends & final & ~row_ends),
+            self.pair_done.eq(self.past | (self.lands & pair_ends & ~self.fills)),
+            self.last.eq(self.pair_done & final),
+        ]
+
+    def offer_item(self) -> None:
+        """Output stage: a register, so that payload and valid hold during a stall."""
+        m, o = self.m, self.ports.o
+        item = o.payload
+        is_zero = self.fill | (self.run != 0)
+        self.advance = Signal()
+        m.d.comb += self.advance.eq(~o.valid | o.ready)
+        with m.If(self.advance):
+            m.d.sync += [
+                o.valid.eq(self.held & (self.hit | (self.step & ~self.past) | self.last)),
+                item.value.eq(Mux(self.send_zeros & is_zero, 0, self.value)),
+                item.channel.eq(0 if self.dense else self.end - self.behind - 1),
+                item.step.eq(self.step & ~self.past),
+                item.hit.eq(self.hit),
+                item.last.eq(self.last),
+            ]
+
+    def go_on(self) -> None:
+        """Move to the next element, pair or word."""
+        m, pair_bits = self.m, self.ports.config.rlc.pair_bits
+        with m.If(self.held & self.advance):
+            with m.If(self.lands):
+                m.d.sync += self.left.eq(self.behind - 1)
+            with m.Elif(~self.past):
+                m.d.sync += self.left.eq(self.most)
+            with m.If(self.pair_done):
+                m.d.sync += [self.pairs.eq(self.pairs >> pair_bits), self.more.eq(self.more >> 1)]
+                m.d.sync += self.held.eq(self.more[0])
+            with m.Elif(self.send_zeros):
+                m.d.sync += self.run.eq(self.run - 1)
+            with m.Else():
+                m.d.sync += self.run.eq(~self.here)
+            with m.If(self.step & ~self.past):
+                m.d.sync += [
+                    self.steps_left.eq(self.steps_left - 1),
+                    self.no_step.eq(self.one_step),
+                    self.one_step.eq(self.steps_left == 2),
+                ]
+            with m.If(self.fills):
+                m.d.sync += self.fill.eq(1)
+
+    def take_word(self) -> None:
+        """Input stage: free, or freed by the last pair of this cycle."""
+        m, config, i = self.m, self.ports.config, self.ports.i
+        word = i.payload
+        freed: Value = Const(0)
+        if not config.registered_links:
+            freed = self.advance & self.pair_done & ~self.more[0]
+        m.d.comb += i.ready.eq(~self.held | freed)
+        with m.If(i.valid & i.ready):
+            self._take_pairs(word)
+            m.d.sync += [
+                self.held.eq(1),
+                self.final_word.eq(word.last),
+                self.fresh.eq(word.last),
+                self.most.eq(word.channels - 1),
+                self.no_more.eq(word.channels == 1),
+                self.end.eq(word.first_channel + word.channels),
+            ]
+            with m.If(self.fresh):
+                m.d.sync += [
+                    self.left.eq(word.channels - 1),
+                    self.steps_left.eq(self.ports.width - 1),
+                    self.no_step.eq(self.ports.width == 1),
+                    self.one_step.eq(self.ports.width == 2),
+                ]
+
+    def _take_pairs(self, word: Any) -> None:
+        """Take a word's pairs, and find which of them are used."""
+        m, fmt = self.m, self.ports.config.rlc
+        used = [
+            word.data.word_select(pair, fmt.pair_bits).any() | ~word.last
+            for pair in range(fmt.pairs)
+        ]
+        follows = Cat(Cat(*used[pair + 1 :]).any() for pair in range(fmt.pairs))
+        m.d.sync += [
+            self.pairs.eq(Mux(word.empty, 0, word.data)),
+            self.more.eq(Mux(word.empty, 0, follows)),
+            self.fill.eq(word.empty | ~Cat(*used).any()),
+        ]
+
+    def keep_error(self) -> None:
+        """Hold an error until the next start."""
+        m, ports = self.m, self.ports
+        word = ports.i.payload
+        past_end = self.held & self.advance & self.past & ~self.fill
+        not_last = ports.i.valid & ports.i.ready & ~word.empty & (word.last != word.data[-1])
+        with m.If(ports.start):
+            m.d.sync += ports.error.eq(0)
+        with m.Elif(past_end | not_last):
+            m.d.sync += ports.error.eq(1)
