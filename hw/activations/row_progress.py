@@ -12,10 +12,10 @@ from thresher.hw.activations.segment_table import count_layout
 if TYPE_CHECKING:
     from thresher.hw.activations.row_reader import RowReader
 
-__all__ = ["VISITS", "RowCounter", "RowQueues", "WordsDue"]
+__all__ = ["RowCounter", "RowQueues", "WordsDue"]
 
 _WORDS = 16  # depth of the word FIFO
-VISITS = 4  # visits of several segments that may be requested but not sent
+_VISITS = 4  # visits of several segments that may be requested but not sent
 
 
 class RowQueues:
@@ -41,7 +41,7 @@ class RowQueues:
         visit_layout = data.StructLayout({"empty": 1})
         if config.segments > 1:
             visit_layout = data.StructLayout({"empty": 1, "channels": config.lane_bits, "final": 1})
-        self.bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * VISITS)
+        self.bursts = fifo.SyncFIFO(width=burst_layout.size, depth=2 * _VISITS)
         self.visits = fifo.SyncFIFO(width=visit_layout.size, depth=_WORDS)
         self.words = fifo.SyncFIFO(width=word_layout.size, depth=_WORDS)
         m.submodules.bursts = self.bursts
@@ -53,7 +53,9 @@ class RowQueues:
         self.visit = Signal(visit_layout)
         self.word_in = Signal(word_layout)
         self.word = Signal(word_layout)
+        self.visits_free = Signal()  # a visit of several segments may be requested
         m.d.comb += [
+            self.visits_free.eq(self.visits.r_level < _VISITS),
             self.words.w_data.eq(self.word_in),
             self.word.eq(self.words.r_data),
             self.bursts.w_data.eq(self.burst_in),
@@ -97,7 +99,7 @@ class WordsDue:
     def __init__(self, m: Module, ports: RowReader) -> None:
         self.asked = Signal()
         self.credits = Signal(range(_WORDS + 1), init=_WORDS)
-        self.headers = Signal(range(2 * VISITS + 1))  # asked for and not yet here
+        self.headers = Signal(range(2 * _VISITS + 1))  # asked for and not yet here
         self.header_asked, self.header_here = Signal(), Signal()
         self.due = Signal(range(_WORDS + 1))
         self.stale = Signal(range(_WORDS + 1))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
-from thresher.hw.activations.row_progress import VISITS, RowCounter, RowQueues, WordsDue
+from thresher.hw.activations.row_progress import RowCounter, RowQueues, WordsDue
 from thresher.hw.activations.segment_table import SegmentTable
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class RowRequests:
         """Announce a burst and its visit, when there is room for them."""
         m, bursts, visits = self.m, self.queues.bursts, self.queues.visits
         header = self.queues.burst_in.header
-        with m.If(bursts.w_rdy & (visits.r_level < VISITS)):
+        with m.If(bursts.w_rdy & self.queues.visits_free):
             m.d.comb += [
                 self.planning.eq(1),
                 self.moves.eq(1),
