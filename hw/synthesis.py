@@ -56,8 +56,8 @@ DELAY_NS = 6.0
 being routing. Without it wide multiplexers take twice the LUTs to save a level or two."""
 
 PLACER = "static"
-"""nextpnr's electrostatic placer: wires of a machine of four lanes come out a third shorter than with
-the default one, and routing ends sooner."""
+"""nextpnr's electrostatic placer: wires of a machine of four lanes come out a third shorter than
+with the default one, and routing ends sooner."""
 
 KEPT = 60
 _CELLS = {
