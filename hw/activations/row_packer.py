@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib.memory import Memory
 
 from thresher.golden.config import Config
@@ -56,169 +56,232 @@ class RowPacker(WriterPorts):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        fmt, most = self.config.rlc, self.config.row_values
-        value = self.i.payload.value
-
-        # The word that is being filled, or a header; the zeros before the value at the input.
-        pairs = Signal(fmt.pairs * fmt.pair_bits)
-        slot = Signal(range(fmt.pairs + 1))
-        zeros = Signal(max(fmt.run_bits + 1, most.bit_length()))
-        count = Signal((-(-most // fmt.pairs)).bit_length())  # words of the row
-        closing = Signal()  # the row's final word
-        full = Signal()
-        m.d.comb += [full.eq(slot == fmt.pairs), self.request.payload.data.eq(pairs)]
-
-        # With registered links what is known of value and zeros is so when both have been there
-        # for a cycle.
-        puts = Signal()
-        known, non_zero = Signal(), Signal()
-        continues = Signal()  # the pair is for zeros alone
-        linked = self.config.registered_links
-        m.d["sync" if linked else "comb"] += [
-            known.eq(self.i.valid & ~self.i.ready & ~puts if linked else self.i.valid),
-            non_zero.eq(value != 0),
-            continues.eq(zeros[fmt.run_bits :].any()),
-        ]
-
-        # Addresses: one is read, and it or what follows it is written.
-        addresses: Any = Memory(shape=self.config.address_bits, depth=4, init=[])
-        m.submodules.addresses = addresses
-        write, read = addresses.write_port(), addresses.read_port(domain="comb")
-        distance = Signal(self.config.address_bits)
-        steps = Signal()  # by one
-        m.d.comb += [
-            self.request.payload.address.eq(read.data),
-            write.data.eq(read.data + distance + steps),
-        ]
-
-        rows = Signal(self.config.map_bits, init=1)  # with this one
-        inputs = Signal(16, init=1)
-        last_row, last_input, begins = Signal(), Signal(), Signal()
-        shows, counts, accepted = Signal(), Signal(), Signal()
-        row_begins, row_ends, row_ended, taken = Signal(), Signal(), Signal(), Signal()
-        input_begins = Signal()
-        m.d.sync += [
-            last_row.eq(rows == self.run.pooled_height),
-            last_input.eq(inputs == self.run.maps),
-        ]
-        m.d.comb += [
-            accepted.eq(self.request.valid & self.request.ready),
-            self.words_written.eq(accepted),
-            taken.eq(self.i.valid & self.i.ready),
-        ]
-
+        packing = _Packing(m, self)
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
 
             with m.State("IDLE"), m.If(self.start & (self.channels != 0)):
                 m.next = "INPUT"
 
-            with m.State("INPUT"):
-                m.d.comb += [
-                    read.addr.eq(Mux(begins, _NULL, _INPUT)),
-                    distance.eq(Mux(begins, self.out_address, self.run.out_pitch)),
-                    write.addr.eq(_INPUT),
-                    write.en.eq(1),
-                ]
-                m.next = "FIRST ROW"
+            packing.begin_input()
+            packing.begin_row()
+            packing.take_values()
+            packing.write_word()
+            packing.write_header()
+        packing.count_rows()
+        packing.count_words()
+        packing.count_zeros()
+        packing.fill_word()
+        return m
 
-            with m.State("FIRST ROW"):
-                m.d.comb += [read.addr.eq(_INPUT), write.addr.eq(_WORD), write.en.eq(1)]
-                m.d.comb += input_begins.eq(1)
-                m.next = "ROW"
 
-            with m.State("ROW"):
-                m.d.comb += [read.addr.eq(_WORD), write.addr.eq(_HEADER), write.en.eq(1)]
-                m.d.comb += row_begins.eq(1)
-                m.next = "STEP"
+class _Packing:
+    """The word in hand, the zeros before the value at the input, and where word and row are."""
 
-            with m.State("STEP"):
-                m.d.comb += [read.addr.eq(_WORD), write.addr.eq(_WORD), write.en.eq(1)]
-                m.d.comb += steps.eq(1)
+    def __init__(self, m: Module, ports: RowPacker) -> None:
+        self.m, self.ports, self.fmt = m, ports, ports.config.rlc
+        self._hold_word()
+        self._know_value()
+        self._hold_addresses()
+        self._hold_place()
+
+    def _hold_word(self) -> None:
+        """Have registers for the word that is being filled, or a header."""
+        fmt, most = self.fmt, self.ports.config.row_values
+        self.pairs = Signal(fmt.pairs * fmt.pair_bits)
+        self.slot = Signal(range(fmt.pairs + 1))
+        self.zeros = Signal(max(fmt.run_bits + 1, most.bit_length()))  # before the input's value
+        self.count = Signal((-(-most // fmt.pairs)).bit_length())  # words of the row
+        self.closing = Signal()  # the row's final word
+        self.full = Signal()
+        self.m.d.comb += [
+            self.full.eq(self.slot == fmt.pairs),
+            self.ports.request.payload.data.eq(self.pairs),
+        ]
+
+    def _know_value(self) -> None:
+        """Look at the value at the input, and at the zeros before it.
+
+        With registered links what is known of them is so when both have been there for a cycle.
+        """
+        i = self.ports.i
+        self.puts = Signal()
+        self.known, self.non_zero = Signal(), Signal()
+        self.continues = Signal()  # the pair is for zeros alone
+        linked = self.ports.config.registered_links
+        self.m.d["sync" if linked else "comb"] += [
+            self.known.eq(i.valid & ~i.ready & ~self.puts if linked else i.valid),
+            self.non_zero.eq(i.payload.value != 0),
+            self.continues.eq(self.zeros[self.fmt.run_bits :].any()),
+        ]
+
+    def _hold_addresses(self) -> None:
+        """Have a store of addresses: one is read, and it or what follows it is written."""
+        bits = self.ports.config.address_bits
+        addresses: Any = Memory(shape=bits, depth=4, init=[])
+        self.m.submodules.addresses = addresses
+        self.write, self.read = addresses.write_port(), addresses.read_port(domain="comb")
+        self.distance = Signal(bits)
+        self.steps = Signal()  # by one
+        self.m.d.comb += [
+            self.ports.request.payload.address.eq(self.read.data),
+            self.write.data.eq(self.read.data + self.distance + self.steps),
+        ]
+
+    def _hold_place(self) -> None:
+        """Have registers for the row and the input, and signals for what becomes of them."""
+        ports = self.ports
+        self.rows = Signal(ports.config.map_bits, init=1)  # with this one
+        self.inputs = Signal(16, init=1)
+        self.last_row, self.last_input, self.begins = Signal(), Signal(), Signal()
+        self.shows, self.counts, self.accepted = Signal(), Signal(), Signal()
+        self.row_begins, self.row_ends = Signal(), Signal()
+        self.row_ended, self.taken = Signal(), Signal()
+        self.input_begins = Signal()
+        self.m.d.sync += [
+            self.last_row.eq(self.rows == ports.run.pooled_height),
+            self.last_input.eq(self.inputs == ports.run.maps),
+        ]
+        self.m.d.comb += [
+            self.accepted.eq(ports.request.valid & ports.request.ready),
+            ports.words_written.eq(self.accepted),
+            self.taken.eq(ports.i.valid & ports.i.ready),
+        ]
+
+    def _move(self, source: ValueLike, target: int, *, enable: Value | int = 1) -> None:
+        """Write the address at ``source``, or what follows it, to ``target``."""
+        self.m.d.comb += [
+            self.read.addr.eq(source),
+            self.write.addr.eq(target),
+            self.write.en.eq(enable),
+        ]
+
+    def begin_input(self) -> None:
+        """Find where the input is, and its first word."""
+        m, begins = self.m, self.begins
+        with m.State("INPUT"):
+            self._move(Mux(begins, _NULL, _INPUT), _INPUT)
+            m.d.comb += self.distance.eq(
+                Mux(begins, self.ports.out_address, self.ports.run.out_pitch)
+            )
+            m.next = "FIRST ROW"
+
+        with m.State("FIRST ROW"):
+            self._move(_INPUT, _WORD)
+            m.d.comb += self.input_begins.eq(1)
+            m.next = "ROW"
+
+    def begin_row(self) -> None:
+        """Keep the place of the row's header; the first word is behind it."""
+        m = self.m
+        with m.State("ROW"):
+            self._move(_WORD, _HEADER)
+            m.d.comb += self.row_begins.eq(1)
+            m.next = "STEP"
+
+        with m.State("STEP"):
+            self._move(_WORD, _WORD)
+            m.d.comb += self.steps.eq(1)
+            m.next = "VALUES"
+
+    def take_values(self) -> None:
+        """Put the pairs of a value into the word, until it is full or the row ends."""
+        m, i, non_zero, full = self.m, self.ports.i, self.non_zero, self.full
+        with m.State("VALUES"), m.If(self.known):
+            m.d.comb += [
+                self.puts.eq(non_zero & ~full),
+                i.ready.eq(~non_zero | ~(full | self.continues)),
+            ]
+            with m.If(non_zero & full):
+                m.next = "WORD"
+            with m.If(i.ready & i.payload.last):
+                m.next = "WORD"
+                with m.If(~non_zero & (self.slot == 0)):  # a row of zeros alone
+                    m.next = "HEADER"
+
+    def write_word(self) -> None:
+        """Write the word; after the row's final one show how many there are."""
+        m, request = self.m, self.ports.request
+        with m.State("WORD"):
+            self._move(_WORD, _WORD, enable=self.accepted)
+            m.d.comb += [
+                request.valid.eq(1),
+                request.payload.data[-1].eq(self.closing),
+                self.steps.eq(1),
+                self.counts.eq(self.accepted),
+            ]
+            with m.If(self.accepted):
                 m.next = "VALUES"
+                with m.If(self.closing):
+                    m.next = "COUNT"
 
-            with m.State("VALUES"), m.If(known):
-                m.d.comb += [
-                    puts.eq(non_zero & ~full),
-                    self.i.ready.eq(~non_zero | ~(full | continues)),
-                ]
-                with m.If(non_zero & full):
-                    m.next = "WORD"
-                with m.If(self.i.ready & self.i.payload.last):
-                    m.next = "WORD"
-                    with m.If(~non_zero & (slot == 0)):  # a row of zeros alone
-                        m.next = "HEADER"
+        with m.State("COUNT"):
+            m.d.comb += self.shows.eq(1)
+            m.next = "HEADER"
 
-            with m.State("WORD"):
-                m.d.comb += [
-                    self.request.valid.eq(1),
-                    self.request.payload.data[-1].eq(closing),
-                    read.addr.eq(_WORD),
-                    write.addr.eq(_WORD),
-                    write.en.eq(accepted),
-                    steps.eq(1),
-                    counts.eq(accepted),
-                ]
-                with m.If(accepted):
-                    m.next = "VALUES"
-                    with m.If(closing):
-                        m.next = "COUNT"
+    def write_header(self) -> None:
+        """Write the header, and go on with the next row, if there is one."""
+        m, accepted = self.m, self.accepted
+        with m.State("HEADER"):
+            m.d.comb += [self.ports.request.valid.eq(1), self.read.addr.eq(_HEADER)]
+            m.d.comb += self.row_ends.eq(accepted)
+            with m.If(accepted):
+                m.next = "ROW"
+                with m.If(self.last_row):
+                    m.next = "INPUT"
+                    with m.If(self.last_input):
+                        m.next = "IDLE"
 
-            with m.State("COUNT"):
-                m.d.comb += shows.eq(1)
-                m.next = "HEADER"
-
-            with m.State("HEADER"):
-                m.d.comb += [self.request.valid.eq(1), read.addr.eq(_HEADER)]
-                m.d.comb += row_ends.eq(accepted)
-                with m.If(accepted):
-                    m.next = "ROW"
-                    with m.If(last_row):
-                        m.next = "INPUT"
-                        with m.If(last_input):
-                            m.next = "IDLE"
-
-        # Where the row and the input are, a cycle late.
-        m.d.sync += row_ended.eq(row_ends)
-        with m.If(~self.busy):
-            m.d.sync += begins.eq(1)
-        with m.Elif(input_begins):
-            m.d.sync += begins.eq(0)
-        with m.If(~self.busy):
-            m.d.sync += inputs.eq(1)
+    def count_rows(self) -> None:
+        """Count where the row and the input are, a cycle late."""
+        m, ports, row_ended, last_row = self.m, self.ports, self.row_ended, self.last_row
+        m.d.sync += row_ended.eq(self.row_ends)
+        with m.If(~ports.busy):
+            m.d.sync += self.begins.eq(1)
+        with m.Elif(self.input_begins):
+            m.d.sync += self.begins.eq(0)
+        with m.If(~ports.busy):
+            m.d.sync += self.inputs.eq(1)
         with m.Elif(row_ended & last_row):
-            m.d.sync += inputs.eq(inputs + 1)
-        with m.If(~self.busy | (row_ended & last_row)):
-            m.d.sync += rows.eq(1)
+            m.d.sync += self.inputs.eq(self.inputs + 1)
+        with m.If(~ports.busy | (row_ended & last_row)):
+            m.d.sync += self.rows.eq(1)
         with m.Elif(row_ended):
-            m.d.sync += rows.eq(rows + 1)
-        with m.If(row_begins):
-            m.d.sync += [count.eq(0), closing.eq(0)]
-        with m.Elif(counts):
-            m.d.sync += count.eq(count + 1)
-        with m.Elif(taken):
-            m.d.sync += closing.eq(self.i.payload.last)
+            m.d.sync += self.rows.eq(self.rows + 1)
 
-        # Zeros are counted, and those that a pair of their own stands for taken off.
-        less = Const(-1, len(zeros) - fmt.run_bits)
-        with m.If(row_begins | (taken & non_zero)):
+    def count_words(self) -> None:
+        """Count the words of the row; the one with its last value is its final one."""
+        m = self.m
+        with m.If(self.row_begins):
+            m.d.sync += [self.count.eq(0), self.closing.eq(0)]
+        with m.Elif(self.counts):
+            m.d.sync += self.count.eq(self.count + 1)
+        with m.Elif(self.taken):
+            m.d.sync += self.closing.eq(self.ports.i.payload.last)
+
+    def count_zeros(self) -> None:
+        """Count zeros, and take off those that a pair of their own stands for."""
+        m, zeros, run_bits = self.m, self.zeros, self.fmt.run_bits
+        less = Const(-1, len(zeros) - run_bits)
+        with m.If(self.row_begins | (self.taken & self.non_zero)):
             m.d.sync += zeros.eq(0)
-        with m.Elif(puts | taken):
-            change = Mux(non_zero, Cat(Const(0, fmt.run_bits), less), Const(1, len(zeros)))
+        with m.Elif(self.puts | self.taken):
+            change = Mux(self.non_zero, Cat(Const(0, run_bits), less), Const(1, len(zeros)))
             m.d.sync += zeros.eq(zeros + change)
 
-        # The pair goes into the first free slot; or the number of words, as a header.
+    def fill_word(self) -> None:
+        """Put the pair into the first free slot; or the number of words, as a header."""
+        m, fmt, pairs, slot, count = self.m, self.fmt, self.pairs, self.slot, self.count
         pair = Cat(
-            zeros[: fmt.run_bits] | continues.replicate(fmt.run_bits),
-            value & ~continues.replicate(fmt.value_bits),
+            self.zeros[: fmt.run_bits] | self.continues.replicate(fmt.run_bits),
+            self.ports.i.payload.value & ~self.continues.replicate(fmt.value_bits),
         )
-        with m.If(row_begins | counts):
+        with m.If(self.row_begins | self.counts):
             m.d.sync += [pairs.eq(0), slot.eq(0)]
-        with m.Elif(shows):
+        with m.Elif(self.shows):
             m.d.sync += pairs[: len(count)].eq(count)
-        with m.Elif(puts):
+        with m.Elif(self.puts):
             m.d.sync += slot.eq(slot + 1)
             for place in range(fmt.pairs):
                 with m.If(slot == place):
                     m.d.sync += pairs.word_select(place, fmt.pair_bits).eq(pair)
-        return m
