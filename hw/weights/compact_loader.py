@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import enum
 from amaranth.lib.wiring import connect
@@ -38,12 +36,6 @@ class _State(enum.Enum):
     FAIL = 14  # until the pairs before the fault are written
 
 
-class Field(Protocol):
-    """Want bits; return those that are there if it is ``got``. It is not the rest of a list."""
-
-    def __call__(self, bits: int, *, begin: Value | int = 1) -> Value: ...
-
-
 class CompactLoader(LoaderPorts):
     """Decode the weight stream of a column, 16 bits at most a cycle, a code in three.
 
@@ -76,157 +68,59 @@ class CompactLoader(LoaderPorts):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self.config
-        m.submodules.reader = reader = ChunkReader(config)
-        m.submodules.tables = tables = CodeTables(config)
-        m.submodules.decoder = decoder = CompactDecoder(config)
-        m.submodules.writer = writer = CompactWriter(config)
-        state = Signal(_State)
-        starting = Signal()
-        m.d.comb += [
-            self.busy.eq(state != _State.IDLE),
-            starting.eq(self.start & ~self.busy),
-            reader.clear.eq(starting),
-            reader.i.valid.eq(self.words.valid & self.busy),
-            reader.i.payload.eq(self.words.payload),
-            reader.exhausted.eq(self.exhausted),
-            self.words.ready.eq(reader.i.ready | ~self.busy),
-        ]
-        self._connect_parts(m, reader, tables, decoder, writer)
-
-        # Fields: a state names the bits that it wants, and goes on when it has got them.
-        decoding = Signal()
-        reads = Signal()
-        wanted = Signal(5)
-        got = Signal()
-        begins = Signal()  # a field that is not the next one of a list or the rest of a number
-        m.d.comb += [
-            decoding.eq(state == _State.DECODE),
-            reader.reads.eq(reads),
-            reader.wanted.eq(wanted),
-            reader.bits.eq(Mux(decoding, decoder.bits, wanted)),
-            got.eq(reads & reader.enough),
-            reader.take.eq(got | decoder.take),
-            tables.got.eq(got & tables.active),
-        ]
-
-        def field(bits: int, *, begin: Value | int = 1) -> Value:
-            m.d.comb += [reads.eq(1), wanted.eq(bits), begins.eq(begin)]
-            return reader.window[-bits:]
-
-        # Where the field, list, pair or code begins is kept in case that it is faulty.
-        fault = Signal(ErrorCode)
-        with m.If(self.busy & (begins | decoder.take)):
-            m.d.sync += self.position.eq(reader.position)
-
-        def fail(code: ErrorCode) -> None:
-            m.d.sync += [fault.eq(code), state.eq(_State.FAIL)]
-
-        # Pairs that are left come in two parts, and become fewer, by one adder.
-        pairs_left = Signal(20)
-        top_comes, rest_comes, less = Signal(), Signal(), Signal()
-        rest = Mux(rest_comes, reader.window, pairs_left[:16])
-        top = Mux(top_comes, reader.window[-4:], pairs_left[16:])
-        m.d.comb += less.eq(decoding & decoder.last)
-        with m.If(top_comes | rest_comes | less):
-            m.d.sync += pairs_left.eq(Cat(rest, top) + less.replicate(20))
-        no_pairs = Signal()
-        with m.If(rest_comes):
-            m.d.sync += no_pairs.eq((reader.window == 0) & (top == 0))
-        with m.Elif(less):
-            m.d.sync += no_pairs.eq(pairs_left == 1)
-
-        # States.
-        row = writer.row
-        last_row = row == config.lanes - 1
-        with m.Switch(state):
-            with m.Case(_State.LOOKUP):
-                present = field(1)
-                with m.If(got):
-                    m.d.sync += state.eq(_State.TABLES)
-                    with m.If(present):
-                        if config.lookup:
-                            m.d.sync += state.eq(_State.ENTRIES)
-                        else:
-                            fail(ErrorCode.CODE_UNUSED)
-
-            with m.Case(_State.TABLES):
-                m.d.comb += [
-                    tables.active.eq(1),
-                    reads.eq(tables.reads),
-                    wanted.eq(tables.wanted),
-                    begins.eq(tables.begins),
-                ]
-                with m.If(tables.done):
-                    m.d.sync += state.eq(_State.GROUPS)
-                with m.If(tables.bad_alphabet | tables.malformed):
-                    fail(ErrorCode.CODE_UNUSED)
-
-            with m.Case(_State.GROUPS):
-                m.d.comb += writer.groups.eq(field(16))
-                with m.If(got):
-                    m.d.comb += writer.start.eq(1)
-                    m.d.sync += state.eq(_State.PAIRS_TOP)
-
-            with m.Case(_State.PAIRS_TOP):
-                m.d.comb += top_comes.eq(1)
-                field(4)
-                with m.If(got):
-                    m.d.sync += state.eq(_State.PAIRS)
-
-            with m.Case(_State.PAIRS):
-                m.d.comb += rest_comes.eq(1)
-                field(16, begin=0)
-                with m.If(got):
-                    m.d.sync += state.eq(_State.DECODE)
-
-            with m.Case(_State.DECODE):
-                m.d.comb += decoder.look.eq(~no_pairs)
-                with m.If(no_pairs):
-                    m.d.sync += state.eq(_State.FINISH)
-                with m.If(decoder.unused):
-                    fail(ErrorCode.CODE_UNUSED)
-                with m.Elif(reader.overrun):
-                    fail(ErrorCode.STREAM_SHORT)
-
-            with m.Case(_State.FINISH), m.If(decoder.empty & writer.idle):
-                m.d.comb += writer.finish.eq(1)
-                with m.If(writer.done):
-                    m.d.sync += [row.eq(row + 1), state.eq(_State.GROUPS)]
-                    with m.If(last_row):
-                        m.d.sync += state.eq(_State.IDLE)
-
-            with m.Case(_State.FAIL), m.If(decoder.empty & writer.idle):
-                m.d.sync += [self.error.eq(fault), state.eq(_State.IDLE)]
-        self._load_constants(m, state, field, got)
-        if config.lookup:
-            self._load_lookup(m, state, field, got)
-
-        with m.If(reader.lacking & reads):
-            fail(ErrorCode.STREAM_SHORT)
-        with m.If(self.busy & writer.past_end):
-            m.d.sync += [
-                self.error.eq(ErrorCode.RUN_PAST_END),
-                self.position.eq(writer.at),
-                state.eq(_State.IDLE),
-            ]
-        with m.If(starting | self.reset_taps):
-            m.d.sync += self.error.eq(ErrorCode.NONE)
-        with m.If(starting):
-            m.d.sync += [row.eq(0), state.eq(_State.SHARED)]
-        ending = (state == _State.FAIL) | ((state == _State.FINISH) & last_row)
-        m.d.comb += self.words_wanted.eq(self.busy & ~ending)
+        loading = _Loading(m, self)
+        with m.Switch(loading.state):
+            loading.load_tables()
+            loading.begin_element()
+            loading.decode_pairs()
+            loading.end()
+        loading.load_constants()
+        if self.config.lookup:
+            loading.load_lookup()
+        loading.find_faults()
+        loading.start()
         return m
 
-    def _connect_parts(
-        self,
-        m: Module,
-        reader: ChunkReader,
-        tables: CodeTables,
-        decoder: CompactDecoder,
-        writer: CompactWriter,
-    ) -> None:
+
+class _Loading:
+    """The parts of a loader, the field that is read, and the pairs that are left.
+
+    A state names the bits that it wants, and goes on when it has got them.
+    """
+
+    def __init__(self, m: Module, ports: CompactLoader) -> None:
+        self.m, self.ports, self.config = m, ports, ports.config
+        m.submodules.reader = self.reader = ChunkReader(self.config)
+        m.submodules.tables = self.tables = CodeTables(self.config)
+        m.submodules.decoder = self.decoder = CompactDecoder(self.config)
+        m.submodules.writer = self.writer = CompactWriter(self.config)
+        self.state = Signal(_State)
+        self.starting = Signal()
+        self.last_row = self.writer.row == self.config.lanes - 1
+        self._read_words()
+        self._connect_parts()
+        self._want_fields()
+        self._count_pairs()
+
+    def _read_words(self) -> None:
+        """Read words while busy; else discard them."""
+        ports, reader, state = self.ports, self.reader, self.state
+        ending = (state == _State.FAIL) | ((state == _State.FINISH) & self.last_row)
+        self.m.d.comb += [
+            ports.busy.eq(state != _State.IDLE),
+            self.starting.eq(ports.start & ~ports.busy),
+            reader.clear.eq(self.starting),
+            reader.i.valid.eq(ports.words.valid & ports.busy),
+            reader.i.payload.eq(ports.words.payload),
+            reader.exhausted.eq(ports.exhausted),
+            ports.words.ready.eq(reader.i.ready | ~ports.busy),
+            ports.words_wanted.eq(ports.busy & ~ending),
+        ]
+
+    def _connect_parts(self) -> None:
         """Connect what needs no logic in between."""
+        m, ports, reader = self.m, self.ports, self.reader
+        tables, decoder, writer = self.tables, self.decoder, self.writer
         connect(m, decoder.o, writer.i)
         m.d.comb += [
             tables.window.eq(reader.window),
@@ -239,81 +133,198 @@ class CompactLoader(LoaderPorts):
             decoder.steady.eq(reader.steady),
             decoder.short.eq(reader.overrun),
             decoder.position.eq(reader.position),
-            decoder.flush.eq(~self.busy),
-            writer.load.eq(self.load),
-            writer.reset_taps.eq(self.reset_taps),
-            writer.stop.eq(~self.busy),
-            self.tap.eq(writer.tap),
-            self.pointer.eq(writer.pointer),
+            decoder.flush.eq(~ports.busy),
+            writer.load.eq(ports.load),
+            writer.reset_taps.eq(ports.reset_taps),
+            writer.stop.eq(~ports.busy),
+            ports.tap.eq(writer.tap),
+            ports.pointer.eq(writer.pointer),
         ]
 
-    def _load_constants(self, m: Module, state: Signal, field: Field, got: Signal) -> None:
-        """Read bias, scale and shift of one channel after another, and the lookup table."""
-        constant = self.constant
-        part = Signal(2)  # of a bias or a scale, the highest one first
+    def _want_fields(self) -> None:
+        """Take the bits that a state or the decoder wants."""
+        m, reader, decoder = self.m, self.reader, self.decoder
+        self.decoding = Signal()
+        self.reads = Signal()
+        self.wanted = Signal(5)
+        self.got = Signal()
+        self.begins = Signal()  # a field that is not the next one of a list or the rest of a number
+        self.fault = Signal(ErrorCode)
+        m.d.comb += [
+            self.decoding.eq(self.state == _State.DECODE),
+            reader.reads.eq(self.reads),
+            reader.wanted.eq(self.wanted),
+            reader.bits.eq(Mux(self.decoding, decoder.bits, self.wanted)),
+            self.got.eq(self.reads & reader.enough),
+            reader.take.eq(self.got | decoder.take),
+            self.tables.got.eq(self.got & self.tables.active),
+        ]
+        # Where the field, list, pair or code begins is kept in case that it is faulty.
+        with m.If(self.ports.busy & (self.begins | decoder.take)):
+            m.d.sync += self.ports.position.eq(reader.position)
+
+    def _field(self, bits: int, *, begin: Value | int = 1) -> Value:
+        """Want bits; return those that are there if it is ``got``. It is not the rest of a list."""
+        self.m.d.comb += [self.reads.eq(1), self.wanted.eq(bits), self.begins.eq(begin)]
+        return self.reader.window[-bits:]
+
+    def _fail(self, code: ErrorCode) -> None:
+        """End at a fault: the pairs before it are still written."""
+        self.m.d.sync += [self.fault.eq(code), self.state.eq(_State.FAIL)]
+
+    def _count_pairs(self) -> None:
+        """Count pairs that are left: they come in two parts, and become fewer, by one adder."""
+        m, window, pairs_left = self.m, self.reader.window, Signal(20)
+        self.top_comes, self.rest_comes = Signal(), Signal()
+        self.no_pairs = Signal()
+        less = Signal()
+        rest = Mux(self.rest_comes, window, pairs_left[:16])
+        top = Mux(self.top_comes, window[-4:], pairs_left[16:])
+        m.d.comb += less.eq(self.decoding & self.decoder.last)
+        with m.If(self.top_comes | self.rest_comes | less):
+            m.d.sync += pairs_left.eq(Cat(rest, top) + less.replicate(20))
+        with m.If(self.rest_comes):
+            m.d.sync += self.no_pairs.eq((window == 0) & (top == 0))
+        with m.Elif(less):
+            m.d.sync += self.no_pairs.eq(pairs_left == 1)
+
+    def load_tables(self) -> None:
+        """Read whether there is a lookup table, and, behind it, the code tables."""
+        m, state, tables = self.m, self.state, self.tables
+        with m.Case(_State.LOOKUP):
+            present = self._field(1)
+            with m.If(self.got):
+                m.d.sync += state.eq(_State.TABLES)
+                with m.If(present):
+                    if self.config.lookup:
+                        m.d.sync += state.eq(_State.ENTRIES)
+                    else:
+                        self._fail(ErrorCode.CODE_UNUSED)
+
+        with m.Case(_State.TABLES):
+            m.d.comb += [
+                tables.active.eq(1),
+                self.reads.eq(tables.reads),
+                self.wanted.eq(tables.wanted),
+                self.begins.eq(tables.begins),
+            ]
+            with m.If(tables.done):
+                m.d.sync += state.eq(_State.GROUPS)
+            with m.If(tables.bad_alphabet | tables.malformed):
+                self._fail(ErrorCode.CODE_UNUSED)
+
+    def begin_element(self) -> None:
+        """Read the numbers of groups and of pairs of an element."""
+        m, state, writer = self.m, self.state, self.writer
+        with m.Case(_State.GROUPS):
+            m.d.comb += writer.groups.eq(self._field(16))
+            with m.If(self.got):
+                m.d.comb += writer.start.eq(1)
+                m.d.sync += state.eq(_State.PAIRS_TOP)
+
+        with m.Case(_State.PAIRS_TOP):
+            m.d.comb += self.top_comes.eq(1)
+            self._field(4)
+            with m.If(self.got):
+                m.d.sync += state.eq(_State.PAIRS)
+
+        with m.Case(_State.PAIRS):
+            m.d.comb += self.rest_comes.eq(1)
+            self._field(16, begin=0)
+            with m.If(self.got):
+                m.d.sync += state.eq(_State.DECODE)
+
+    def decode_pairs(self) -> None:
+        """Decode the pairs of an element."""
+        m = self.m
+        with m.Case(_State.DECODE):
+            m.d.comb += self.decoder.look.eq(~self.no_pairs)
+            with m.If(self.no_pairs):
+                m.d.sync += self.state.eq(_State.FINISH)
+            with m.If(self.decoder.unused):
+                self._fail(ErrorCode.CODE_UNUSED)
+            with m.Elif(self.reader.overrun):
+                self._fail(ErrorCode.STREAM_SHORT)
+
+    def end(self) -> None:
+        """End an element, or at a fault, when what has been decoded is written."""
+        m, state, writer = self.m, self.state, self.writer
+        with m.Case(_State.FINISH), m.If(self.decoder.empty & writer.idle):
+            m.d.comb += writer.finish.eq(1)
+            with m.If(writer.done):
+                m.d.sync += [writer.row.eq(writer.row + 1), state.eq(_State.GROUPS)]
+                with m.If(self.last_row):
+                    m.d.sync += state.eq(_State.IDLE)
+
+        with m.Case(_State.FAIL), m.If(self.decoder.empty & writer.idle):
+            m.d.sync += [self.ports.error.eq(self.fault), state.eq(_State.IDLE)]
+
+    def load_constants(self) -> None:
+        """Read bias, scale and shift of one channel after another."""
+        m, state, constant = self.m, self.state, self.ports.constant
         channel = Signal(12)
         shared, known = Signal(), Signal()  # scale and shift are to be, are those of all channels
         whole = Signal()  # the channel's last field
-
-        last = Signal()  # part
-
-        def read_parts(target: Signal, then: _State) -> None:
-            """Read a number of several chunks, the first of which may have fewer bits."""
-            parts = -(-len(target) // CHUNK)
-            with m.Switch(part):
-                for k in range(parts):
-                    low = (parts - 1 - k) * CHUNK
-                    piece = target[low : low + CHUNK]
-                    with m.Case(k):
-                        bits = field(len(piece), begin=k == 0)
-                        with m.If(got):
-                            m.d.sync += piece.eq(bits)
-                            if k == parts - 1:
-                                m.d.sync += [part.eq(0), state.eq(then)]
-                                m.d.comb += last.eq(1)
-                            else:
-                                m.d.sync += part.eq(k + 1)
-
+        self.part = Signal(2)  # of a bias or a scale, the highest one first
+        self.last_part = Signal()
         m.d.sync += constant.valid.eq(whole)
         with m.Switch(state):
             with m.Case(_State.SHARED):
-                m.d.sync += [shared.eq(field(1)), known.eq(0)]
-                with m.If(got):
+                m.d.sync += [shared.eq(self._field(1)), known.eq(0)]
+                with m.If(self.got):
                     m.d.sync += state.eq(_State.CHANNEL)
 
             with m.Case(_State.CHANNEL):
-                m.d.sync += state.eq(Mux(channel == self.lane.channels, _State.LOOKUP, _State.BIAS))
+                none_left = channel == self.ports.lane.channels
+                m.d.sync += state.eq(Mux(none_left, _State.LOOKUP, _State.BIAS))
 
             with m.Case(_State.BIAS):
-                read_parts(constant.bias, _State.SCALE)
-                m.d.comb += whole.eq(last & known)
+                self._read_parts(constant.bias, _State.SCALE)
+                m.d.comb += whole.eq(self.last_part & known)
 
             with m.Case(_State.SCALE):
-                read_parts(constant.scale, _State.SHIFT)
+                self._read_parts(constant.scale, _State.SHIFT)
 
             with m.Case(_State.SHIFT):
-                shift = field(6)
-                with m.If(got):
+                shift = self._field(6)
+                with m.If(self.got):
                     m.d.sync += [constant.shift.eq(shift), known.eq(shared)]
                     m.d.comb += whole.eq(1)
 
         with m.If(whole):
             m.d.sync += [
-                constant.address.eq(self.load.channel_base + channel),
+                constant.address.eq(self.ports.load.channel_base + channel),
                 channel.eq(channel + 1),
                 state.eq(_State.CHANNEL),
             ]
-        with m.If(~self.busy):
-            m.d.sync += [channel.eq(0), part.eq(0)]
+        with m.If(~self.ports.busy):
+            m.d.sync += [channel.eq(0), self.part.eq(0)]
 
-    def _load_lookup(self, m: Module, state: Signal, field: Field, got: Signal) -> None:
+    def _read_parts(self, target: Value, then: _State) -> None:
+        """Read a number of several chunks, the first of which may have fewer bits."""
+        m, part, parts = self.m, self.part, -(-len(target) // CHUNK)
+        with m.Switch(part):
+            for k in range(parts):
+                low = (parts - 1 - k) * CHUNK
+                piece = target[low : low + CHUNK]
+                with m.Case(k):
+                    bits = self._field(len(piece), begin=k == 0)
+                    with m.If(self.got):
+                        m.d.sync += piece.eq(bits)
+                        if k == parts - 1:
+                            m.d.sync += [part.eq(0), self.state.eq(then)]
+                            m.d.comb += self.last_part.eq(1)
+                        else:
+                            m.d.sync += part.eq(k + 1)
+
+    def load_lookup(self) -> None:
         """Read the lookup table and write it, an entry after another."""
-        lookup, bits = self.lookup, self.config.activation_bits
+        m, lookup, bits = self.m, self.ports.lookup, self.config.activation_bits
         entry = Signal(bits)
         m.d.sync += lookup.valid.eq(0)
-        with m.If(state == _State.ENTRIES):
-            value = field(bits, begin=entry == 0)
-            with m.If(got):
+        with m.If(self.state == _State.ENTRIES):
+            value = self._field(bits, begin=entry == 0)
+            with m.If(self.got):
                 m.d.sync += [
                     lookup.valid.eq(1),
                     lookup.address.eq(entry),
@@ -321,6 +332,26 @@ class CompactLoader(LoaderPorts):
                     entry.eq(entry + 1),
                 ]
                 with m.If(entry.all()):
-                    m.d.sync += state.eq(_State.TABLES)
-        with m.If(~self.busy):
+                    m.d.sync += self.state.eq(_State.TABLES)
+        with m.If(~self.ports.busy):
             m.d.sync += entry.eq(0)
+
+    def find_faults(self) -> None:
+        """Find an end of the stream within a field, and a pair past the end."""
+        m, ports, writer = self.m, self.ports, self.writer
+        with m.If(self.reader.lacking & self.reads):
+            self._fail(ErrorCode.STREAM_SHORT)
+        with m.If(ports.busy & writer.past_end):
+            m.d.sync += [
+                ports.error.eq(ErrorCode.RUN_PAST_END),
+                ports.position.eq(writer.at),
+                self.state.eq(_State.IDLE),
+            ]
+
+    def start(self) -> None:
+        """Begin a load."""
+        m, starting = self.m, self.starting
+        with m.If(starting | self.ports.reset_taps):
+            m.d.sync += self.ports.error.eq(ErrorCode.NONE)
+        with m.If(starting):
+            m.d.sync += [self.writer.row.eq(0), self.state.eq(_State.SHARED)]
