@@ -166,143 +166,17 @@ class PE(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self.config
-        m.submodules.front_end = front_end = FrontEnd(config)
-        m.submodules.multiplier = multiplier = make_multiplier(config)
-        m.submodules.accumulators = accumulators = Accumulators(config)
-        m.submodules.drain = drain = Drain(config)
-        flush = Signal()
-        m.d.comb += [
-            accumulators.clear.eq(self.clear),
-            self.clearing.eq(drain.clearing),
-            flush.eq(self.clear | self.clearing),
-            front_end.clear.eq(flush),
-        ]
-        connect(m, flipped(self.i), front_end.i)
-        connect(m, front_end.o, flipped(self.o))
-
-        tap_address = Signal(config.tap_bits)
-        store = self._shared_store if config.shared_store else self._stores
-        tap = store(m, front_end, tap_address)
-
-        # State: the token being walked, or a marker of a complete row; rows that are open.
-        walking = Signal()
-        completing = Signal()
-        at = Signal(config.tap_bits)
-        more = Signal(config.tap_bits)  # taps behind this one
-        next_more = Signal.like(more)
-        is_last = Signal()  # there is none
-        base = Signal(config.offset_bits)
-        value = Signal(signed(config.activation_bits))
-        open_rows = Signal(config.offset_bits + 1)
-
-        # Flags of the stages: a tap, or a marker of a complete row.
-        tap_read = Signal()
-        tap_counts = Signal()  # whose activation does not gate it
-        tap_complete = Signal()
-        operands_complete = Signal()
-        flags = [walking, completing, tap_read, tap_counts, tap_complete, operands_complete]
-        flags += [self.mac, accumulators.add.valid, drain.complete]
-
-        # Walker: one tap a cycle; the next token is taken with the last tap.
-        work = front_end.work
-        free = Signal()
-        is_open = Signal()
-        must_wait = Signal()
-        take = Signal()
-        m.d.comb += [
-            free.eq(~walking | is_last),
-            is_open.eq(work.payload.marker & work.payload.open),
-            must_wait.eq(is_open & (open_rows == self.run.ring_rows[: len(open_rows)])),
-            work.ready.eq(free & ~must_wait),
-            take.eq(work.valid & work.ready),
-            tap_address.eq(at),
-            next_more.eq(Mux(free, work.payload.end, more) + Mux(free, ~work.payload.start, -1)),
-            self.ring_full.eq(work.valid & free & must_wait),
-            self.starved.eq(~work.valid & ~walking & ~completing),
-        ]
-        m.d.sync += [at.eq(at + 1), more.eq(next_more), is_last.eq(next_more == 0)]
-        opens = Signal()
-        one = Signal.like(open_rows)  # or -1
-        m.d.comb += [
-            opens.eq(take & is_open),
-            one.eq(Cat(Const(1, 1), drain.drained.replicate(len(one) - 1))),
-        ]
-        with m.If(opens != drain.drained):
-            m.d.sync += open_rows.eq(open_rows + one)
-        with m.If(free):
-            m.d.sync += [
-                walking.eq(take & ~work.payload.marker),
-                completing.eq(take & work.payload.marker & ~work.payload.open),
-                at.eq(work.payload.start),
-                base.eq(work.payload.base),
-                value.eq(work.payload.value),
-            ]
-
-        # Tap stage: the tap is read, late in the cycle.
-        tap_base = Signal.like(base)
-        tap_value = Signal.like(value)
-        works = Signal()
-        m.d.comb += works.eq(tap_counts & ~(self.run.gate & tap.zero))
-        m.d.sync += [
-            tap_read.eq(walking),
-            tap_counts.eq(walking & ~(self.run.gate & (value == 0))),
-            tap_complete.eq(completing),
-            tap_base.eq(base),
-            tap_value.eq(value),
-        ]
-
-        # Operand stage: the multiplier works, the accumulator is read. Gated operands stay away.
-        m.d.comb += self.gated.eq(self.mac & ~accumulators.add.valid)
-        m.d.sync += [
-            self.mac.eq(tap_read),
-            operands_complete.eq(tap_complete),
-            accumulators.add.valid.eq(works),
-            accumulators.add.address.eq(tap_base + tap.offset),
-        ]
-        with m.If(works):
-            m.d.sync += [multiplier.activation.eq(tap_value), multiplier.code.eq(tap.code)]
-
-        # Product stage. A marker here has all additions before it written when it takes effect.
-        m.d.sync += [
-            accumulators.product.eq(Mux(accumulators.add.valid, multiplier.product, 0)),
-            drain.complete.eq(operands_complete),
-        ]
-
-        # Drain.
-        m.d.comb += [
-            drain.run.eq(self.run),
-            drain.nothing.eq(self.nothing),
-            drain.top.eq(self.top),
-            drain.start.eq(self.start),
-            drain.clear.eq(self.clear),
-            self.conflict.eq(
-                Cat(request.valid for request in drain.request).any()
-                & ~Cat(*accumulators.taken).any()
-            ),
-            self.idle.eq(
-                front_end.idle
-                & ~(walking | completing | tap_read | tap_complete)
-                & ~(self.mac | operands_complete | drain.complete)
-                & accumulators.idle
-                & drain.idle
-                & ~flush
-            ),
-        ]
-        for bank in range(config.accumulator_banks):
-            m.d.comb += [
-                accumulators.drain[bank].eq(drain.request[bank]),
-                drain.taken[bank].eq(accumulators.taken[bank]),
-                drain.word[bank].eq(accumulators.word[bank]),
-                drain.word_valid[bank].eq(accumulators.word_valid[bank]),
-            ]
-        connect(m, flipped(self.north), drain.north)
-        connect(m, drain.south, flipped(self.south))
-
-        with m.If(self.start | flush):
-            m.d.sync += open_rows.eq(0)
-        with m.If(flush):
-            m.d.sync += [flag.eq(0) for flag in flags]
+        element = _Element(m, self)
+        store = self._shared_store if self.config.shared_store else self._stores
+        tap = store(m, element.front_end, element.at)
+        element.take_token()
+        element.count_rows()
+        element.walk()
+        element.read_tap()
+        element.read_operands(tap)
+        element.multiply()
+        element.drain_rows()
+        element.clear()
         return m
 
     def _stores(self, m: Module, front_end: FrontEnd, address: Signal) -> Any:
@@ -349,3 +223,185 @@ class PE(wiring.Component):
             tap.eq(read.data),
         ]
         return tap
+
+
+class _Element:
+    """The parts of an element, the token being walked, and the stages behind it."""
+
+    def __init__(self, m: Module, ports: PE) -> None:
+        self.m, self.ports, self.config = m, ports, ports.config
+        m.submodules.front_end = self.front_end = FrontEnd(self.config)
+        m.submodules.multiplier = self.multiplier = make_multiplier(self.config)
+        m.submodules.accumulators = self.accumulators = Accumulators(self.config)
+        m.submodules.drain = self.drain = Drain(self.config)
+        connect(m, flipped(ports.i), self.front_end.i)
+        connect(m, self.front_end.o, flipped(ports.o))
+        self._hold_token()
+        self._hold_stages()
+
+    def _hold_token(self) -> None:
+        """Have registers for the token being walked, or a marker of a complete row."""
+        config = self.config
+        self.walking = Signal()
+        self.completing = Signal()
+        self.at = Signal(config.tap_bits)
+        self.more = Signal(config.tap_bits)  # taps behind this one
+        self.is_last = Signal()  # there is none
+        self.base = Signal(config.offset_bits)
+        self.value = Signal(signed(config.activation_bits))
+        self.open_rows = Signal(config.offset_bits + 1)
+        self.free = Signal()  # for the next one
+        self.take = Signal()
+        self.is_open = Signal()
+
+    def _hold_stages(self) -> None:
+        """Have registers for the stages: a tap, or a marker of a complete row."""
+        self.tap_read = Signal()
+        self.tap_counts = Signal()  # whose activation does not gate it
+        self.tap_complete = Signal()
+        self.tap_base = Signal.like(self.base)
+        self.tap_value = Signal.like(self.value)
+        self.operands_complete = Signal()
+
+    def take_token(self) -> None:
+        """Take the next token with the last tap, unless it opens a row and the ring is full."""
+        work, ports = self.front_end.work, self.ports
+        must_wait = Signal()
+        rows = ports.run.ring_rows[: len(self.open_rows)]
+        self.m.d.comb += [
+            self.free.eq(~self.walking | self.is_last),
+            self.is_open.eq(work.payload.marker & work.payload.open),
+            must_wait.eq(self.is_open & (self.open_rows == rows)),
+            work.ready.eq(self.free & ~must_wait),
+            self.take.eq(work.valid & work.ready),
+            ports.ring_full.eq(work.valid & self.free & must_wait),
+            ports.starved.eq(~work.valid & ~self.walking & ~self.completing),
+        ]
+
+    def count_rows(self) -> None:
+        """Count rows that are open, by one adder."""
+        m, open_rows, drained = self.m, self.open_rows, self.drain.drained
+        opens = Signal()
+        one = Signal.like(open_rows)  # or -1
+        m.d.comb += [
+            opens.eq(self.take & self.is_open),
+            one.eq(Cat(Const(1, 1), drained.replicate(len(one) - 1))),
+        ]
+        with m.If(opens != drained):
+            m.d.sync += open_rows.eq(open_rows + one)
+
+    def walk(self) -> None:
+        """Go on to the next tap, a tap a cycle, or to the first one of the next token."""
+        m, work, free, more = self.m, self.front_end.work, self.free, self.more
+        next_more = Signal.like(more)
+        m.d.comb += next_more.eq(
+            Mux(free, work.payload.end, more) + Mux(free, ~work.payload.start, -1)
+        )
+        m.d.sync += [
+            self.at.eq(self.at + 1),
+            more.eq(next_more),
+            self.is_last.eq(next_more == 0),
+        ]
+        with m.If(free):
+            m.d.sync += [
+                self.walking.eq(self.take & ~work.payload.marker),
+                self.completing.eq(self.take & work.payload.marker & ~work.payload.open),
+                self.at.eq(work.payload.start),
+                self.base.eq(work.payload.base),
+                self.value.eq(work.payload.value),
+            ]
+
+    def read_tap(self) -> None:
+        """Tap stage: the tap is read, late in the cycle."""
+        gated = self.ports.run.gate & (self.value == 0)
+        self.m.d.sync += [
+            self.tap_read.eq(self.walking),
+            self.tap_counts.eq(self.walking & ~gated),
+            self.tap_complete.eq(self.completing),
+            self.tap_base.eq(self.base),
+            self.tap_value.eq(self.value),
+        ]
+
+    def read_operands(self, tap: Any) -> None:
+        """Operand stage: the multiplier works, the accumulator is read.
+
+        Gated operands stay away.
+        """
+        m, ports, add = self.m, self.ports, self.accumulators.add
+        works = Signal()
+        m.d.comb += [
+            works.eq(self.tap_counts & ~(ports.run.gate & tap.zero)),
+            ports.gated.eq(ports.mac & ~add.valid),
+        ]
+        m.d.sync += [
+            ports.mac.eq(self.tap_read),
+            self.operands_complete.eq(self.tap_complete),
+            add.valid.eq(works),
+            add.address.eq(self.tap_base + tap.offset),
+        ]
+        with m.If(works):
+            m.d.sync += [
+                self.multiplier.activation.eq(self.tap_value),
+                self.multiplier.code.eq(tap.code),
+            ]
+
+    def multiply(self) -> None:
+        """Product stage.
+
+        A marker here has all additions before it written when it takes effect.
+        """
+        accumulators = self.accumulators
+        self.m.d.sync += [
+            accumulators.product.eq(Mux(accumulators.add.valid, self.multiplier.product, 0)),
+            self.drain.complete.eq(self.operands_complete),
+        ]
+
+    def drain_rows(self) -> None:
+        """Let the drain read the accumulators, and send what it makes of them south."""
+        m, ports, drain, accumulators = self.m, self.ports, self.drain, self.accumulators
+        m.d.comb += [
+            drain.run.eq(ports.run),
+            drain.nothing.eq(ports.nothing),
+            drain.top.eq(ports.top),
+            drain.start.eq(ports.start),
+            drain.clear.eq(ports.clear),
+            ports.conflict.eq(
+                Cat(request.valid for request in drain.request).any()
+                & ~Cat(*accumulators.taken).any()
+            ),
+        ]
+        for bank in range(self.config.accumulator_banks):
+            m.d.comb += [
+                accumulators.drain[bank].eq(drain.request[bank]),
+                drain.taken[bank].eq(accumulators.taken[bank]),
+                drain.word[bank].eq(accumulators.word[bank]),
+                drain.word_valid[bank].eq(accumulators.word_valid[bank]),
+            ]
+        connect(m, flipped(ports.north), drain.north)
+        connect(m, drain.south, flipped(ports.south))
+
+    def clear(self) -> None:
+        """Drop everything while the accumulators are cleared; see whether anything is held."""
+        m, ports, drain = self.m, self.ports, self.drain
+        flush = Signal()
+        m.d.comb += [
+            self.accumulators.clear.eq(ports.clear),
+            ports.clearing.eq(drain.clearing),
+            flush.eq(ports.clear | ports.clearing),
+            self.front_end.clear.eq(flush),
+            ports.idle.eq(
+                self.front_end.idle
+                & ~(self.walking | self.completing | self.tap_read | self.tap_complete)
+                & ~(ports.mac | self.operands_complete | drain.complete)
+                & self.accumulators.idle
+                & drain.idle
+                & ~flush
+            ),
+        ]
+        with m.If(ports.start | flush):
+            m.d.sync += self.open_rows.eq(0)
+        with m.If(flush):
+            flags = [self.walking, self.completing, self.tap_read, self.tap_counts]
+            flags += [self.tap_complete, ports.mac, self.accumulators.add.valid]
+            flags += [self.operands_complete, drain.complete]
+            m.d.sync += [flag.eq(0) for flag in flags]
