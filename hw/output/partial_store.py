@@ -91,107 +91,137 @@ class PartialStore(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, run = self.config, self.run
-        partial_bits = config.activation_bits + SUM_BITS
-        average = Signal()
-        m.d.comb += average.eq(self.run.pool == Pool.AVERAGE)
+        storing = _Storing(m, self)
+        storing.take_operation()
+        storing.combine()
+        storing.send()
+        storing.scale()
+        return m
+
+
+class _Storing:
+    """The operation whose partial result is being read, and the result that is being sent."""
+
+    def __init__(self, m: Module, ports: PartialStore) -> None:
+        self.m, self.ports, self.config = m, ports, ports.config
+        m.submodules.scaler = self.scaler = Scaler(
+            self.config, sum_bits(self.config), POOL_SCALE_BITS
+        )
+        wiring.connect(m, self.scaler.o, wiring.flipped(ports.o))
+        self._hold_partials()
+        self._hold_scales()
+        self._hold_operation()
+
+    def _hold_partials(self) -> None:
+        """Have the memory of partial results."""
+        self.partial_shape = signed(self.config.activation_bits + SUM_BITS)
         memory: Memory[Any, Any] = Memory(
-            shape=signed(partial_bits), depth=self.config.pool_depth, init=[]
+            shape=self.partial_shape, depth=self.config.pool_depth, init=[]
         )
-        m.submodules.partials = memory
-        write, read = memory.write_port(), memory.read_port()
-        scales: Memory[Any, Any] = Memory(
-            shape=POOL_SCALE_BITS, depth=1 << 2 * self.lack_bits, init=[]
-        )
-        m.submodules.scales = scales
-        scale_write, scale_read = scales.write_port(), scales.read_port(domain="comb")
-        m.submodules.scaler = scaler = Scaler(config, sum_bits(config), POOL_SCALE_BITS)
-        wiring.connect(m, scaler.o, wiring.flipped(self.o))
+        self.m.submodules.partials = memory
+        self.write, self.read = memory.write_port(), memory.read_port()
 
-        # The operation whose partial result is being read, and the one written just before.
-        updates = Signal()
-        emits = Signal()
-        address = Signal.like(self.address)
-        value = Signal.like(self.value)
-        overwrite = Signal()
-        last = Signal()
-        lacks = Signal.like(self.lacks)
-        forward = Signal()
-        written = Signal(signed(partial_bits))
-        partial = Signal(signed(partial_bits))
-        moves = Signal()
-        m.d.comb += [read.en.eq(self.ready), read.addr.eq(self.address)]
-        m.d.comb += [
-            self.ready.eq(~emits | moves),
-            partial.eq(Mux(forward, written, read.data)),
+    def _hold_scales(self) -> None:
+        """Have the memory of the scales, by what a window lacks, and a port to write them."""
+        bits, scale = self.ports.lack_bits, self.ports.scale
+        scales: Memory[Any, Any] = Memory(shape=POOL_SCALE_BITS, depth=1 << 2 * bits, init=[])
+        self.m.submodules.scales = scales
+        write, self.scale_read = scales.write_port(), scales.read_port(domain="comb")
+        self.m.d.comb += [
+            write.en.eq(scale.valid),
+            write.addr.eq(Cat(scale.columns[:bits], scale.rows[:bits])),
+            write.data.eq(scale.scale),
         ]
-        with m.If(self.ready):
+
+    def _hold_operation(self) -> None:
+        """Have registers for the operation, and for what the scaler gets."""
+        ports = self.ports
+        self.updates = Signal()
+        self.emits = Signal()
+        self.address = Signal.like(ports.address)
+        self.value = Signal.like(ports.value)
+        self.overwrite = Signal()
+        self.last = Signal()
+        self.lacks = Signal.like(ports.lacks)
+        self.partial = Signal(self.partial_shape)
+        self.factor = Signal.like(self.scaler.i.payload, reset_less=True)
+        self.factor_valid = Signal()
+        self.moves = Signal()  # the result that is being sent
+
+    def take_operation(self) -> None:
+        """Take an operation and read its partial result, which may be the one just written."""
+        m, ports, read, write = self.m, self.ports, self.read, self.write
+        forward = Signal()
+        written = Signal(self.partial_shape)
+        m.d.comb += [read.en.eq(ports.ready), read.addr.eq(ports.address)]
+        m.d.comb += [
+            ports.ready.eq(~self.emits | self.moves),
+            self.partial.eq(Mux(forward, written, read.data)),
+        ]
+        with m.If(ports.ready):
             m.d.sync += [
-                updates.eq(self.update),
-                emits.eq(self.emit),
-                forward.eq(write.en & (write.addr == self.address)),
+                self.updates.eq(ports.update),
+                self.emits.eq(ports.emit),
+                forward.eq(write.en & (write.addr == ports.address)),
                 written.eq(write.data),
-            ]
-        with m.If(self.ready):
-            m.d.sync += [
-                address.eq(self.address),
-                value.eq(self.value + run.pool_origin),
-                overwrite.eq(self.overwrite),
-                last.eq(self.last),
-                lacks.eq(self.lacks),
+                self.address.eq(ports.address),
+                self.value.eq(ports.value + ports.run.pool_origin),
+                self.overwrite.eq(ports.overwrite),
+                self.last.eq(ports.last),
+                self.lacks.eq(ports.lacks),
             ]
 
-        # Combine. (A stalled operation writes the same again.)
-        m.d.comb += [write.en.eq(updates), write.addr.eq(address)]
-        with m.If(overwrite):
+    def combine(self) -> None:
+        """Combine value and partial result. A stalled operation writes the same again."""
+        m, write, partial, value = self.m, self.write, self.partial, self.value
+        m.d.comb += [write.en.eq(self.updates), write.addr.eq(self.address)]
+        with m.If(self.overwrite):
             m.d.comb += write.data.eq(value)
-        with m.Elif(average):
+        with m.Elif(self.ports.run.pool == Pool.AVERAGE):
             m.d.comb += write.data.eq(partial + value)
         with m.Else():
-            largest = partial[: config.activation_bits].as_signed()  # a maximum is an activation
+            # A maximum is an activation.
+            largest = partial[: self.config.activation_bits].as_signed()
             m.d.comb += write.data.eq(Mux(largest < value, value, largest))
 
-        # Send, from a register, with the scale of its window. (Sums lack nothing.)
+    def send(self) -> None:
+        """Send a result from a register, with the scale of its window. Sums lack nothing."""
+        m, ports, factor = self.m, self.ports, self.factor
         sends = Signal()
-        sent = Signal(signed(partial_bits), reset_less=True)
+        sent = Signal(self.partial_shape, reset_less=True)
         sent_last = Signal(reset_less=True)
         sent_lacks = Signal.like(self.lacks)
-        factor = Signal.like(scaler.i.payload, reset_less=True)
-        factor_valid = Signal()
-        with m.If(moves):
+        m.d.comb += self.scale_read.addr.eq(sent_lacks)
+        with m.If(self.moves):
             m.d.sync += [
-                sends.eq(emits),
-                sent.eq(Mux(updates, write.data, partial)),
-                sent_last.eq(last),
-                sent_lacks.eq(lacks),
-                factor_valid.eq(sends),
+                sends.eq(self.emits),
+                sent.eq(Mux(self.updates, self.write.data, self.partial)),
+                sent_last.eq(self.last),
+                sent_lacks.eq(self.lacks),
+                self.factor_valid.eq(sends),
                 factor.value.eq(sent),
-                factor.scale.eq(scale_read.data),
+                factor.scale.eq(self.scale_read.data),
                 factor.last.eq(sent_last),
             ]
-        if config.residual:
-            m.d.comb += self.sums.ready.eq(moves & run.add)
-            with m.If(moves & run.add):
+        if self.config.residual:
+            m.d.comb += ports.sums.ready.eq(self.moves & ports.run.add)
+            with m.If(self.moves & ports.run.add):
                 m.d.sync += [
-                    factor_valid.eq(self.sums.valid),
-                    factor.value.eq(self.sums.payload.value),
-                    factor.last.eq(self.sums.payload.last),
+                    self.factor_valid.eq(ports.sums.valid),
+                    factor.value.eq(ports.sums.payload.value),
+                    factor.last.eq(ports.sums.payload.last),
                 ]
 
-        m.d.comb += [
-            scale_write.en.eq(self.scale.valid),
-            scale_write.addr.eq(
-                Cat(self.scale.columns[: self.lack_bits], self.scale.rows[: self.lack_bits])
-            ),
-            scale_write.data.eq(self.scale.scale),
-            scale_read.addr.eq(sent_lacks),
-            moves.eq(scaler.i.ready),
-            scaler.i.valid.eq(factor_valid),
-            scaler.i.payload.eq(factor),
+    def scale(self) -> None:
+        """Scale what is sent, as the run says."""
+        run, scaler = self.ports.run, self.scaler
+        self.m.d.comb += [
+            self.moves.eq(scaler.i.ready),
+            scaler.i.valid.eq(self.factor_valid),
+            scaler.i.payload.eq(self.factor),
             scaler.i.payload.shift.eq(run.pool_shift),
             scaler.rounding.eq(run.pool_rounding),
             scaler.low.eq(run.pool_low),
             scaler.high.eq(run.pool_high),
             scaler.origin.eq(run.pool_origin),
         ]
-        return m
