@@ -95,15 +95,16 @@ def _learn_free(lane, column, base, run, state):
     Of the tokens that have been taken; what is known of those before is kept.
     """
     south, fifos, free, tokens = state.south, state.fifos, state.free, state.tokens
+    banks, planes = run.banks, run.planes
     places, wide = vector(state.places), len(state.places)
     late = ADD + run.channels.size - 1 - lane
     e, ring = column * SOUTH_FIELDS * wide + lane, (column * wide + lane) * state.ring
     slot = column * BANKS * wide + lane
     passed = base - south[u(e + BASE * wide)]
     keeps = 0 <= passed < WINDOW
-    for bank in range(run.banks):
-        one = u(slot + bank * wide)
-        free[one] = free[one] >> u(passed) | ~(~u(0) >> u(passed)) if keeps else ~u(0)
+    for bank in range(banks):
+        mine = u(slot + bank * wide)
+        free[mine] = free[mine] >> u(passed) | ~(~u(0) >> u(passed)) if keeps else ~u(0)
 
     # The first tokens that may add then: behind those that are over, or among all.
     row = lane * ROW_FIELDS * wide + column
@@ -120,30 +121,32 @@ def _learn_free(lane, column, base, run, state):
         else:
             token = middle
 
-    block = token & -wide
-    while block < known:
-        when, start, count, mark = load_rows(
-            fifos, ring + TOKEN_FIELDS * (block & tokens - 1), places
-        )
-        begin = when + (late - base)
-        taken = places < known - block
-        skipped = maximum(begin * -1, 0)
-        taps = minimum(count - skipped, WINDOW)
-        adds = taken & ((mark & 1) != 0) & (begin < WINDOW) & (taps > 0)
-        tap = where(adds, start + skipped, 0)
-        shift, at = tap & 7, where(adds, begin + skipped, 0)
-        these = low_bits(where(adds, taps, 0))
-        turn = shifted_down(mark, 1)
-        for bank in range(run.banks):
-            plane = (bank - turn & run.banks - 1) * (run.planes.size // run.banks)
-            words = gather_words(run.planes, shifted_down(tap, 3) + plane)
-            busy = all_bits(shifted_up(shifted_down(words, shift) & these, at))
-            free[u(slot + bank * wide)] &= ~u(busy)
-        over = first_of((begin + count >= WINDOW) | (taken == 0))
-        token = block + over
-        if over < wide:
-            break
-        block += wide
+    first = token
+    for bank in range(0, banks, 2):
+        one = another = spread(0, places)
+        block, over = first & -wide, np.int64(wide)
+        while block < known and over == wide:
+            when, start, count, mark = load_rows(
+                fifos, ring + TOKEN_FIELDS * (block & tokens - 1), places
+            )
+            begin = when + (late - base)
+            taken = places < known - block
+            skipped = maximum(begin * -1, 0)
+            taps = minimum(count - skipped, WINDOW)
+            adds = taken & ((mark & 1) != 0) & (begin < WINDOW) & (taps > 0)
+            tap = where(adds, start + skipped, 0)
+            byte, shift, at = shifted_down(tap, 3), tap & 7, where(adds, begin + skipped, 0)
+            these = low_bits(where(adds, taps, 0))
+            turned = bank - shifted_down(mark, 1)
+            words = gather_words(planes, byte + (turned & banks - 1) * run.plane)
+            one = one | shifted_up(shifted_down(words, shift) & these, at)
+            words = gather_words(planes, byte + (turned + 1 & banks - 1) * run.plane)
+            another = another | shifted_up(shifted_down(words, shift) & these, at)
+            over = first_of((begin + count >= WINDOW) | (taken == 0))
+            token = block + over
+            block += wide
+        free[u(slot + bank * wide)] &= ~u(all_bits(one))
+        free[u(slot + (bank + 1) * wide)] &= ~u(all_bits(another))
     south[u(e + BASE * wide)], south[u(e + KNOWN * wide)] = base, known
     south[u(e + TOKEN * wide)] = token
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from thresher.golden.cycles.compiled import compiled, inlined
 from thresher.golden.cycles.fetch import begin_load, load_end, serve
 from thresher.golden.cycles.latencies import TO_PORT, TO_WORD, VISITS, WORDS
@@ -48,6 +50,14 @@ from thresher.golden.cycles.state import (
     W_TAIL,
     WORD_HERE,
     WORD_TAKEN,
+)
+from thresher.golden.cycles.vectors import (
+    holds_in,
+    load,
+    lowest_place,
+    minimum,
+    smallest,
+    vector,
 )
 
 __all__ = ["share_port"]
@@ -223,6 +233,29 @@ def _go_on_loading(run, state, end):
 
 
 @inlined
+def _first_ask(asks, wide, places):
+    """Return since when a client asks, the first one."""
+    first = load(asks, 0, places)
+    for block in range(0, asks.size, wide):
+        first = minimum(first, load(asks, block, places))
+    return smallest(first)
+
+
+@inlined
+def _next_client(asks, last, at, wide, places):
+    """Return the next client in turn behind ``last`` that asks in cycle ``at``, -1: none."""
+    behind = first = np.int64(-1)
+    for block in range(0, asks.size, wide):
+        who = holds_in(load(asks, block, places) <= at)
+        if first < 0 and who:
+            first = block + lowest_place(who)
+        who &= -1 << min(max(0, last + 1 - block), 63)
+        if behind < 0 and who:
+            behind = block + lowest_place(who)
+    return first if behind < 0 else behind
+
+
+@inlined
 def share_port(run, state, begin, end):
     """Grant the port from ``begin`` to ``end``: row readers, weight fetchers, writers, in turn.
 
@@ -238,7 +271,7 @@ def share_port(run, state, begin, end):
     adds = run.operand_words.size > 0
     first_operand, program = 2 * size + 1, run.program
     first_writer = first_operand + (size if adds else 0)
-    clients = first_writer + size
+    wide, places = len(state.places), vector(state.places)
     port[2] = end
     asks[2 * size] = program[port[3]] if port[3] < program.size else FAR
     if port[1] < run.load_begins.shape[0]:
@@ -252,23 +285,11 @@ def share_port(run, state, begin, end):
         if adds:
             asks[first_operand + k] = _next_operand(k, run, state.operands)
 
-    at = begin
-    for k in range(clients):
-        at = min(at, max(asks[k], end - LEFT))
+    at = min(begin, max(_first_ask(asks, wide, places), end - LEFT))
     while at < end:
-        client = -1
-        nearest = end
-        k = port[0]
-        for _ in range(clients):
-            k += 1
-            if k == clients:
-                k = 0
-            if asks[k] <= at:
-                client = k
-                break
-            nearest = min(nearest, asks[k])
+        client = _next_client(asks, port[0], at, wide, places)
         if client < 0:
-            at = nearest
+            at = min(end, _first_ask(asks, wide, places))
             continue
         if granted[at % LEFT] != at:
             port[4] += 1

@@ -376,6 +376,7 @@ def predict_run(  # noqa: PLR0917
     if pooled or config.output_cycles > 1:
         continued[:] = 0
     taken = _by_row(operands, ends, rows)
+    planes = jitted.write_planes(taps.low, config.accumulator_banks, bool(run["gate"]))
     constants = Run(
         entries=np.concatenate(entries),
         scripts=np.array(scripts, np.int64),
@@ -386,7 +387,8 @@ def predict_run(  # noqa: PLR0917
         maps=run["maps"],
         pointers=taps.pointers.shape[1],
         starts=np.append(taps.pointers, np.zeros(LEAST_PLACES, np.int32)),
-        planes=jitted.write_planes(taps.low, config.accumulator_banks, bool(run["gate"])),
+        planes=planes.ravel(),
+        plane=planes.shape[1],
         channels=np.asarray(column_channels, np.int64),
         row_size=run["row_size"],
         positions_n=run["channels"],

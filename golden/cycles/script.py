@@ -81,15 +81,14 @@ def row_words(mask, rows, max_run, pairs):
 def write_planes(taps, banks, gate):
     """Return for each bank which taps add to it, a bit each, the lowest of a byte first.
 
-    uint8, shape (banks, taps / 8 + 9), as one row: 64 bits can be read from any tap's byte on.
+    uint8, shape (banks, taps / 8 + 9): 64 bits can be read from any tap's byte on.
     ``taps`` are the lowest two bits of their offsets, and 4 more if their weight is zero; the base
     lies in bank 0. Taps of weight zero add nothing with ``gate``.
     """
-    size = (taps.size >> 3) + 9
-    planes = np.zeros(size * banks, np.uint8)
+    planes = np.zeros((banks, (taps.size >> 3) + 9), np.uint8)
     for tap in range(taps.size):
         if not (gate and taps[tap] & 4):
-            planes[(taps[tap] & banks - 1) * size + (tap >> 3)] |= 1 << (tap & 7)
+            planes[taps[tap] & banks - 1, tap >> 3] |= 1 << (tap & 7)
     return planes
 
 

@@ -102,8 +102,8 @@ class Run(NamedTuple):
     starts
         Start pointers of the elements, counted over all of them, by row, group and column: shape
         (P * (groups + 1) * P,), and more that a vector reaches.
-    planes
-        Which taps add to each bank, a bit each. See :func:`write_planes`.
+    planes, plane
+        Which taps add to each bank, a bit each, see :func:`write_planes`; bytes of a bank.
     channels
         Output channels of each column.
     output_cycles
@@ -152,6 +152,7 @@ class Run(NamedTuple):
     pointers: int
     starts: Any
     planes: Any
+    plane: int
     channels: Any
     row_size: int
     positions_n: int
@@ -227,7 +228,7 @@ class State(NamedTuple):
         Client served last; load in hand; end of the turn; words of the program; words in this turn.
     asks
         Since when each client asks: row readers, weight fetchers, the program's, readers of
-        operands if something is added, writers.
+        operands if something is added, writers; and more that a vector reaches, who never do.
     granted
         Cycles in which the port was taken, the last LEFT.
     fetchers, load_times
@@ -302,6 +303,7 @@ def new_state(run: Run) -> State:
     readers[:, :, B_WORD] = np.arange(run.banks)[:, None]
     readers[:, :, B_ROW] = (np.arange(run.banks) // run.row_size)[:, None]
     readers[:, :, B_LAST] = -1
+    clients = (4 if run.operand_words.size else 3) * size + 1
     south = zeros(SOUTH_FIELDS, len(places))
     south[:, BASE] = -FAR
     rows = _power(min(run.ring_rows, run.rows) + 2)
@@ -326,7 +328,7 @@ def new_state(run: Run) -> State:
         ready=zeros(QUEUE * run.banks).ravel(),
         gave_way=zeros(QUEUE * run.banks).ravel() - 1,
         port=np.zeros(5, np.int64),
-        asks=np.full(4 * size + 1, FAR),
+        asks=np.full(len(places) * -(-clients // len(places)), FAR),
         granted=np.full(LEFT, -1),
         fetchers=zeros(FETCHER_FIELDS),
         load_times=np.full((len(run.load_begins), 2), FAR),

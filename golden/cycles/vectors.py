@@ -132,6 +132,7 @@ for _sign, _emit in {
     operator.and_: ir.IRBuilder.and_,
     operator.or_: ir.IRBuilder.or_,
     operator.lt: _comparison("<"),
+    operator.le: _comparison("<="),
     operator.ge: _comparison(">="),
     operator.gt: _comparison(">"),
     operator.eq: _comparison("=="),
