@@ -23,6 +23,7 @@ __all__ = [
     "CodeError",
     "DecodeTable",
     "canonical_codes",
+    "checked_lengths",
     "code_lengths",
     "coded_bits",
     "entropy_bits",
@@ -115,7 +116,14 @@ def code_lengths(frequencies: npt.ArrayLike, limit: int) -> Int64Array:
     return lengths
 
 
-def _checked_lengths(lengths: npt.ArrayLike) -> Int64Array:
+def checked_lengths(lengths: npt.ArrayLike) -> Int64Array:
+    """Return code lengths of shape ``(n,)``, 0 to 15, as an array.
+
+    Raises
+    ------
+    ValueError
+        If a length is out of range or the lengths violate Kraft's inequality.
+    """
     array = np.asarray(lengths, dtype=np.int64)
     if array.ndim != 1:
         raise ValueError(f"lengths must have shape (n,), not {array.shape}")
@@ -152,7 +160,7 @@ def canonical_codes(lengths: npt.ArrayLike) -> Int64Array:
     >>> canonical_codes([2, 0, 1, 3, 3]).tolist()
     [2, 0, 0, 6, 7]
     """
-    array = _checked_lengths(lengths)
+    array = checked_lengths(lengths)
     order = np.flatnonzero(array)
     order = order[np.argsort(array[order], kind="stable")]
     # In units of the smallest code's share, a code begins where the shares before it end.
@@ -177,7 +185,7 @@ def symbol_fields(symbols: npt.ArrayLike, lengths: npt.ArrayLike) -> tuple[Int64
     ([2, 0, 7], [2, 1, 3])
     """
     array = np.asarray(symbols, dtype=np.int64)
-    table = _checked_lengths(lengths)
+    table = checked_lengths(lengths)
     if array.size and (array.min() < 0 or array.max() >= table.size):
         raise ValueError(f"symbols must be in 0..{table.size - 1}")
     if not np.all(table[array]):
@@ -227,7 +235,7 @@ class DecodeTable:
     """
 
     def __init__(self, lengths: npt.ArrayLike) -> None:
-        array = _checked_lengths(lengths)
+        array = checked_lengths(lengths)
         used = np.flatnonzero(array)
         self.symbols = array.size
         self.width = int(array.max()) if used.size > 1 else 0
@@ -332,7 +340,7 @@ def coded_bits(frequencies: npt.ArrayLike, lengths: npt.ArrayLike) -> int:
     >>> coded_bits([4, 2, 1, 1], [1, 2, 3, 3]), coded_bits([0, 9], [0, 1])
     (14, 0)
     """
-    table = _checked_lengths(lengths)
+    table = checked_lengths(lengths)
     if np.count_nonzero(table) <= 1:
         return 0
     return int(_counts(frequencies) @ table)

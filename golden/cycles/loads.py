@@ -107,39 +107,40 @@ def stream_fields(
     compact = config.pair_cycles > 1
     most = COMPACT_CHUNK if compact else CHUNK
 
-    def parts(*numbers: int) -> list[tuple[int, int]]:
+    def parts(*numbers: int) -> list[tuple[int, int, int]]:
         """Return the fields in which numbers are read."""
         cut = []
         for bits in numbers:
-            cut += [(bits % most, 0)] * (bits % most > 0) + [(most, 0)] * (bits // most)
+            cut += [(bits % most, 0, int(bits % most > 0)), (most, 0, bits // most)]
         return cut
 
-    bias = [(0, 1)] * compact  # a state that asks whether there is another channel
+    bias = [(0, 1, int(compact))]  # a state that asks whether there is another channel
     bias += parts(config.accumulator_bits)
     scale = parts(config.scale_bits, SHIFT_BITS)
-    fields = [(1, 0)]
+    # Bits, cycles after them, how often.
+    fields = [(1, 0, 1)]
     for number in range(constants.channels):
         fields += bias + scale * (number < constants.scales)
-    fields += [(0, 1)] * compact + [(1, 0)]
-    fields += [(config.activation_bits, 0)] * (lookup << config.activation_bits)
-    fields.append((1, 0))
+    fields += [(0, 1, int(compact)), (1, 0, 1)]
+    fields += [(config.activation_bits, 0, lookup << config.activation_bits), (1, 0, 1)]
     if tables is not None:
         runs, indices, code_bits = *tables, config.code_bits
-        run_lengths, index_lengths = [(LENGTH_BITS, 0)] * runs, [(LENGTH_BITS, 0)] * indices
-        codebook = [(config.weight_code_bits, 0)] * indices
-        alphabet = (1 + LAST_BITS, ZERO if compact else 0)
+        run_lengths, index_lengths = (LENGTH_BITS, 0, runs), (LENGTH_BITS, 0, indices)
+        codebook = (config.weight_code_bits, 0, indices)
+        alphabet = (1 + LAST_BITS, ZERO if compact else 0, 1)
         if compact:
-            fields += [alphabet, *run_lengths, (0, LIMITS + runs + 1)]
-            fields += [alphabet, *index_lengths, (0, LIMITS), *codebook]
+            fields += [alphabet, run_lengths, (0, LIMITS + runs + 1, 1)]
+            fields += [alphabet, index_lengths, (0, LIMITS, 1), codebook]
         else:
-            fields += [alphabet, *run_lengths, alphabet, *index_lengths, *codebook]
+            fields += [alphabet, run_lengths, alphabet, index_lengths, codebook]
             # Both tables are to be ready in BUILD, two fields further on.
             building = runs + code_bits + TABLE - (1 + 2 * indices)
             if indices:
                 building = max(building, code_bits + TABLE)
-            fields.append((0, max(0, building - 2)))
+            fields.append((0, max(0, building - 2), 1))
     table = np.array(fields, np.int64)
-    return table[:, 0], table[:, 1]
+    bits, cycles = np.repeat(table[:, :2].T, table[:, 2], axis=1)
+    return bits, cycles
 
 
 def element_cycles(positions: Int64Array, groups: int, channels: int, config: Config) -> int:

@@ -223,7 +223,7 @@ def read_tables(reader: BitReader, config: Config) -> ColumnTables:
     if plain or last >= fmt.run_symbols:
         reason = "plain runs" if plain else f"run symbol {last}, the last is {fmt.escape}"
         raise CodeError(reason, at, ErrorCode.CODE_UNUSED)
-    sent, _ = read_lengths(reader, last + 1, fmt.code_bits)
+    sent = read_lengths(reader, last + 1, fmt.code_bits)
     run_lengths = np.zeros(fmt.run_symbols, np.int64)
     run_lengths[: last + 1] = sent
     at = reader.position
@@ -234,7 +234,7 @@ def read_tables(reader: BitReader, config: Config) -> ColumnTables:
             reason = f"plain weights of {bits} bits, the longest code has {fmt.code_bits}"
             raise CodeError(reason, at, ErrorCode.CODE_UNUSED)
         return plain_tables(run_lengths, config)
-    index_lengths, _ = read_lengths(reader, last + 1, fmt.code_bits)
+    index_lengths = read_lengths(reader, last + 1, fmt.code_bits)
     codebook = reader.read_many(last + 1, config.weight_code_bits)
     return ColumnTables(run_lengths, index_lengths, codebook)
 

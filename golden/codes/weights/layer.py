@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.codes.bits import BitReader, BitWriter, CodeError
-from thresher.golden.codes.huffman import code_lengths, coded_bits
+from thresher.golden.codes.huffman import DecodeTable, code_lengths, coded_bits
 from thresher.golden.codes.weights.pairs import (
     LENGTH_BITS,
     MAX_INDICES,
@@ -145,12 +145,12 @@ def decode_layer(data: bytes, size: int) -> UInt8Array:
         reason = f"{count} pairs for {stored} weights, {size} expected"
         raise CodeError(reason, LAYER_WIDTHS[0], ErrorCode.RUN_PAST_END)
     fmt = WeightFormat(run_bits=run_bits, code_bits=15)
-    _, run = read_lengths(reader, fmt.run_symbols, fmt.code_bits)
+    run = DecodeTable(read_lengths(reader, fmt.run_symbols, fmt.code_bits))
     at = reader.position
     symbols = reader.read(SYMBOLS_BITS)
     if symbols > MAX_INDICES:
         raise CodeError(f"{symbols} index symbols", at, ErrorCode.CODE_UNUSED)
-    _, index = read_lengths(reader, symbols, fmt.code_bits)
+    index = DecodeTable(read_lengths(reader, symbols, fmt.code_bits))
 
     pairs = read_pairs(reader, count, run, index)
     past = np.flatnonzero(pairs.ends(fmt.escape) > size)

@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from thresher.golden.codes.bits import BitReader, CodeError
-from thresher.golden.codes.huffman import BLOCK_BITS, DecodeTable, symbol_fields, walk
+from thresher.golden.codes.huffman import (
+    BLOCK_BITS,
+    DecodeTable,
+    checked_lengths,
+    symbol_fields,
+    walk,
+)
 from thresher.golden.descriptors import ErrorCode
 
 __all__ = [
@@ -202,8 +208,8 @@ def read_pairs(reader: BitReader, count: int, run: DecodeTable, index: DecodeTab
     return Pairs(starts, runs, symbols, fault)
 
 
-def read_lengths(reader: BitReader, lengths: int, limit: int) -> tuple[Int64Array, DecodeTable]:
-    """Read as many code lengths, and make their table.
+def read_lengths(reader: BitReader, lengths: int, limit: int) -> Int64Array:
+    """Read as many code lengths.
 
     Raises
     ------
@@ -215,6 +221,6 @@ def read_lengths(reader: BitReader, lengths: int, limit: int) -> tuple[Int64Arra
     if array.size and array.max() > limit:
         raise CodeError(f"code longer than {limit} bits", at, ErrorCode.CODE_UNUSED)
     try:
-        return array, DecodeTable(array)
+        return checked_lengths(array)
     except ValueError as error:
         raise CodeError(str(error), at, ErrorCode.CODE_UNUSED) from error
