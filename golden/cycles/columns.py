@@ -26,16 +26,15 @@ from thresher.golden.cycles.state import (
     B_LAST,
     B_ROW,
     B_WORD,
-    BANKS,
     BASE,
     CHANNEL,
     COMPLETED,
     CONTINUED,
     DRAINED,
-    FAR,
     FILLED,
     FREE_AT,
     KNOWN,
+    NEVER,
     NEXT,
     O_ASKED,
     O_HERE,
@@ -66,12 +65,15 @@ from thresher.golden.cycles.vectors import (
     gather_words,
     holds_in,
     largest,
+    least_repeated,
     load,
     load_rows,
     low_bits,
     lowest_place,
     maximum,
     minimum,
+    narrow,
+    repeated,
     shifted_down,
     shifted_up,
     smallest,
@@ -89,148 +91,190 @@ WINDOW = 56  # cycles of which a bit each is kept: from any bit of a byte on, a 
 
 
 @inlined
+def _first_token(token, known, ring, tokens, wide, at, fifos):
+    """Return a token, from ``token`` on, before which all are over in cycle ``at``.
+
+    Of those behind it, before ``known``, at most ``wide`` have begun then.
+    """
+    while known - token > wide:
+        middle = token + known >> 1
+        if fifos[u(ring + TOKEN_FIELDS * (middle & tokens - 1))] > at:
+            known = middle
+        else:
+            token = middle
+    return token
+
+
+@inlined
+def _find_busy(bank, token, known, ring, start_of_window, run, state):
+    """Return in which of WINDOW cycles taps add to a bank and to the next one, a bit each.
+
+    Those of an element's tokens from ``token`` to ``known``, as many at a time as a vector has
+    places; also the first token that is not over then.
+    """
+    fifos, tokens, planes, banks = state.fifos, state.tokens, run.planes, run.banks
+    places, wide = vector(state.places), len(state.places)
+    one = another = low_bits(spread(0, places))
+    block, over = token, np.int64(wide)
+    while block < known and over == wide:
+        # None of them beyond the ring's end.
+        block -= max(0, (block & tokens - 1) + wide - tokens)
+        when, start, count, mark = load_rows(
+            fifos, ring + TOKEN_FIELDS * (block & tokens - 1), places
+        )
+        begin = when - start_of_window
+        taken = places < known - block
+        skipped = maximum(begin * -1, 0)
+        taps = minimum(count - skipped, WINDOW)
+        adds = taken & ((mark & 1) != 0) & (begin < WINDOW) & (taps > 0)
+        tap = where(adds, start + skipped, 0)
+        byte, shift, at = shifted_down(tap, 3), tap & 7, where(adds, begin + skipped, 0)
+        these = low_bits(where(adds, taps, 0))
+        turned = bank - shifted_down(mark, 1)
+        words = gather_words(planes, byte + (turned & banks - 1) * run.plane)
+        one = one | shifted_up(shifted_down(words, shift) & these, at)
+        words = gather_words(planes, byte + (turned + 1 & banks - 1) * run.plane)
+        another = another | shifted_up(shifted_down(words, shift) & these, at)
+        over = first_of((begin + count >= WINDOW) | (taken == 0))
+        token = block + over
+        block += wide
+    return u(all_bits(one)), u(all_bits(another)), token
+
+
+@inlined
 def _learn_free(lane, column, base, run, state):
     """Learn of an element in which of WINDOW cycles from ``base`` on no tap adds to each bank.
 
     Of the tokens that have been taken; what is known of those before is kept.
     """
-    south, fifos, free, tokens = state.south, state.fifos, state.free, state.tokens
-    banks, planes = run.banks, run.planes
-    places, wide = vector(state.places), len(state.places)
+    south, free, tokens, wide = state.south, state.free, state.tokens, len(state.places)
     late = ADD + run.channels.size - 1 - lane
     e, ring = column * SOUTH_FIELDS * wide + lane, (column * wide + lane) * state.ring
-    slot = column * BANKS * wide + lane
+    slot = column * len(state.drains) + lane
     passed = base - south[u(e + BASE * wide)]
     keeps = 0 <= passed < WINDOW
-    for bank in range(banks):
-        mine = u(slot + bank * wide)
-        free[mine] = free[mine] >> u(passed) | ~(~u(0) >> u(passed)) if keeps else ~u(0)
 
-    # The first tokens that may add then: behind those that are over, or among all.
+    # Tokens that may add then: behind those that are over, or among all.
     row = lane * ROW_FIELDS * wide + column
     filled = np.int64(state.east[u(row + FILLED * wide)])
     known = filled - state.east[u(row + WAITING * wide)]
-    token = max(0, filled - tokens + wide)
+    first = max(0, filled - tokens + wide)
     if passed >= 0:
-        token = max(token, south[u(e + TOKEN * wide)])
-    above = token if keeps else known
-    while above - token > wide:
-        middle = token + above >> 1
-        if fifos[u(ring + TOKEN_FIELDS * (middle & tokens - 1))] + late > base:
-            above = middle
-        else:
-            token = middle
-
-    first = token
-    for bank in range(0, banks, 2):
-        one = another = spread(0, places)
-        block, over = first & -wide, np.int64(wide)
-        while block < known and over == wide:
-            when, start, count, mark = load_rows(
-                fifos, ring + TOKEN_FIELDS * (block & tokens - 1), places
-            )
-            begin = when + (late - base)
-            taken = places < known - block
-            skipped = maximum(begin * -1, 0)
-            taps = minimum(count - skipped, WINDOW)
-            adds = taken & ((mark & 1) != 0) & (begin < WINDOW) & (taps > 0)
-            tap = where(adds, start + skipped, 0)
-            byte, shift, at = shifted_down(tap, 3), tap & 7, where(adds, begin + skipped, 0)
-            these = low_bits(where(adds, taps, 0))
-            turned = bank - shifted_down(mark, 1)
-            words = gather_words(planes, byte + (turned & banks - 1) * run.plane)
-            one = one | shifted_up(shifted_down(words, shift) & these, at)
-            words = gather_words(planes, byte + (turned + 1 & banks - 1) * run.plane)
-            another = another | shifted_up(shifted_down(words, shift) & these, at)
-            over = first_of((begin + count >= WINDOW) | (taken == 0))
-            token = block + over
-            block += wide
-        free[u(slot + bank * wide)] &= ~u(all_bits(one))
-        free[u(slot + (bank + 1) * wide)] &= ~u(all_bits(another))
+        first = max(first, south[u(e + TOKEN * wide)])
+    if not keeps:
+        first = _first_token(first, known, ring, tokens, wide, base - late, state.fifos)
+    token = first
+    for bank in range(0, run.banks, 2):
+        one, another, token = _find_busy(bank, first, known, ring, base - late, run, state)
+        for mine, busy in ((bank, one), (bank + 1, another)):
+            if mine < run.banks:
+                at = u(slot + mine * wide)
+                kept = free[at] >> u(passed) | ~(~u(0) >> u(passed)) if keeps else ~u(0)
+                free[at] = kept & ~busy
     south[u(e + BASE * wide)], south[u(e + KNOWN * wide)] = base, known
     south[u(e + TOKEN * wide)] = token
 
 
 @inlined
-def _read_bank(column, bank, limit, end, run, state):
-    """Let the readers of a column's bank go on until ``end``, to words before ``limit``.
+def _begins(column, row, run, state):
+    """Return when the first word of each reader's row can be read."""
+    places = vector(state.places)
+    slot = (row & state.rows - 1) + column * state.rows
+    return gather(state.done, slot * len(state.places) + repeated(places, row))
 
-    All lanes that are at a word take it at a time, each when its row is complete, the queue has a
-    place, and no addition goes to the bank. Returns from when on it is to be known of each lane
-    when that is; FAR: of no cycle.
+
+@inlined
+def _enter_rows(column, crossing, step, run, state):
+    """Let the readers in ``crossing`` leave their rows: their next words are those of ``step``."""
+    readers, gone = state.readers, state.gone
+    wide, drains, rows = len(state.places), len(state.drains), state.rows
+    r = column * READER_FIELDS * drains
+    while crossing:
+        reader = lowest_place(crossing)
+        crossing &= crossing - 1
+        row, word = np.int64(readers[u(r + B_ROW * drains + reader)]), step + reader // wide
+        while word >= (row + 1) * run.row_size:
+            slot = u((column * rows + (row & rows - 1)) * wide + reader % wide)
+            gone[slot] = max(gone[slot], readers[u(r + B_LAST * drains + reader)])
+            row += 1
+        readers[u(r + B_ROW * drains + reader)] = row
+
+
+@inlined
+def _take_words(column, limit, end, run, state):
+    """Let a column's readers go on until ``end``, each to words before its lane's ``limit``.
+
+    Those at words of the same step take them at a time, each when its row is complete, the queue
+    has a place, and no addition goes to the bank. Returns from when on it is to be known of each
+    lane when that is; NEVER: it is known.
     """
-    readers, done, gone, south = state.readers, state.done, state.gone, state.south
-    ready, gave_way, places = state.ready, state.gave_way, vector(state.places)
-    banks, row_size, rows, wide = run.banks, run.row_size, state.rows, len(state.places)
-    queue = ready.size // run.channels.size
-    r = (column * banks + bank) * READER_FIELDS * wide
-    word, row = load(readers, r + B_WORD * wide, places), load(readers, r + B_ROW * wide, places)
-    last = load(readers, r + B_LAST * wide, places)
-    unknown = spread(FAR, places)
-    going = word < limit
-    if not any_of(going):
-        return unknown
-    next_word, next_row = smallest(where(going, word, FAR)), smallest(where(going, row, FAR))
-    row_end = (next_row + 1) * row_size
-    slot = (column * rows + (next_row & rows - 1)) * wide
-    begins = load(done, slot, places)
-    base = load(south, (column * SOUTH_FIELDS + BASE) * wide, places)
+    readers, ready, gave_way = state.readers, state.ready, state.gave_way
+    bank, wide, drains = vector(state.drains), len(state.places), len(state.drains)
+    banks, queue = run.banks, ready.size // (run.channels.size * wide)
+    r = column * READER_FIELDS * drains
+    step, row = load(readers, r + B_WORD * drains, bank), load(readers, r + B_ROW * drains, bank)
+    last, begins = load(readers, r + B_LAST * drains, bank), _begins(column, row, run, state)
+    row_end = (row + 1) * run.row_size - bank
+    limits = repeated(limit, bank) - bank
+    base = repeated(
+        load(state.south, (column * SOUTH_FIELDS + BASE) * wide, vector(state.places)), bank
+    )
     stop = minimum(base + WINDOW, end)
-    free = load(state.free, (column * BANKS + bank) * wide, places) & low_bits(stop - base)
-    while True:
-        here = (word == next_word) & (word < limit)
-        place = u(column * queue + (next_word & queue - 1))
-        at = maximum(maximum(last, begins - 1), gave_way[place]) + 1
+    free = load(state.free, column * drains, bank) & low_bits(stop - base)
+    unknown = spread(NEVER, bank)
+    next_step = smallest(where(step < limits, step, NEVER))
+    while next_step < NEVER:
+        here = (step == next_step) & (step < limits)
+        place = (column * queue + (next_step & queue - 1)) * wide
+        at = maximum(maximum(last, begins - 1), load(gave_way, place, bank)) + 1
         left = shifted_down(free, unsigned_minimum(at - base, 63))
-        found = here & (left != 0)
-        at = where(left != 0, at + trailing_zeros(left), where(at < base, at, maximum(at, stop)))
-        last = where(here, at + where(found, 0, -1), last)
-        unknown = where(here & (left == 0) & (at < end), at, unknown)
-        ready[place] = max(ready[place], largest(where(found, at, -SEND)) + SEND)
-        word = where(found, word + banks, word)
-        next_word += banks
-        while next_word >= row_end:
-            left_at = load(gone, slot, places)
-            store(gone, slot, where(found, maximum(left_at, at), left_at))
-            next_row += 1
-            row_end += row_size
-            row = where(found, next_row, row)
-            slot = (column * rows + (next_row & rows - 1)) * wide
-            begins = load(done, slot, places)
-        if not any_of((word >= next_word) & (word < limit)):
+        some = narrow(left != 0)
+        found = here & some
+        later = where(at < base, at, maximum(at, stop))
+        at = where(some, at + narrow(trailing_zeros(left)), later)
+        last = where(here, at + where(some, 0, -1), last)
+        unknown = where(here & (some == 0) & (at < end), at, unknown)
+        store(ready, place, where(found, at + SEND, load(ready, place, bank)))
+        step = where(found, step + banks, step)
+        next_step += banks
+        crossing = holds_in(found & (step >= row_end))
+        if crossing:
+            store(readers, r + B_LAST * drains, last)
+            _enter_rows(column, crossing, next_step, run, state)
+            row = load(readers, r + B_ROW * drains, bank)
+            begins, row_end = _begins(column, row, run, state), (row + 1) * run.row_size - bank
+        if not any_of((step >= next_step) & (step < limits)):
             break
-    store(readers, r + B_WORD * wide, word)
-    store(readers, r + B_ROW * wide, row)
-    store(readers, r + B_LAST * wide, last)
-    return unknown
+    store(readers, r + B_WORD * drains, step)
+    store(readers, r + B_LAST * drains, last)
+    return least_repeated(unknown, vector(state.places))
 
 
 @inlined
 def _read_column(column, limit, known, end, run, state):
-    """Let the readers of a column go on until ``end``, to words before ``limit``."""
-    south, readers, places = state.south, state.readers, vector(state.places)
-    wide, banks = len(state.places), run.banks
-    r, e = column * banks * READER_FIELDS * wide, column * SOUTH_FIELDS * wide
-    wants = spread(0, places)
-    for bank in range(banks):
-        word = load(readers, r + (bank * READER_FIELDS + B_WORD) * wide, places)
-        wants = wants | (word < limit)
+    """Let the readers of a column go on until ``end``, each to words before its lane's ``limit``.
+
+    ``known`` are the tokens that each element's walker has taken.
+    """
+    south, places, bank = state.south, vector(state.places), vector(state.drains)
+    wide, drains = len(state.places), len(state.drains)
+    e = column * SOUTH_FIELDS * wide
+    step = load(state.readers, (column * READER_FIELDS + B_WORD) * drains, bank)
+    wants = least_repeated(step + bank - repeated(limit, bank), places) < 0
     if not any_of(wants):
         return
     was, knew = load(south, e + BASE * wide, places), load(south, e + KNOWN * wide, places)
-    unknown = where(wants & ((was + WINDOW < end) | (knew != known)), end, FAR)
+    unknown = where(wants & ((was + WINDOW < end) | (knew != known)), end, NEVER)
     bases = minimum(unknown, maximum(was, end - WINDOW))
     while True:
-        lanes = holds_in(unknown < FAR)
+        lanes = holds_in(unknown < NEVER)
         store(south, e + ASKED * wide, bases)
         while lanes:
             lane = lowest_place(lanes)
             lanes &= lanes - 1
-            _learn_free(lane, column, south[u(e + ASKED * wide + lane)], run, state)
-        unknown = _read_bank(column, 0, limit, end, run, state)
-        for bank in range(1, banks):
-            unknown = minimum(unknown, _read_bank(column, bank, limit, end, run, state))
-        if not any_of(unknown < FAR):
+            _learn_free(lane, column, np.int64(south[u(e + ASKED * wide + lane)]), run, state)
+        unknown = _take_words(column, limit, end, run, state)
+        if not any_of(unknown < NEVER):
             break
         bases = minimum(unknown, end - WINDOW)
 
@@ -242,15 +286,17 @@ def _read(run, state, end, some, have, held):
     A walker that waits for a row goes on behind it. ``have`` are the words that all elements of a
     column have, ``held`` says whether a walker of it waits.
     """
-    size, banks, row_size = run.channels.size, run.banks, run.row_size
+    size, row_size = run.channels.size, run.row_size
     south, east, readers = state.south, state.east, state.readers
-    places, wide = vector(state.places), len(state.places)
+    places, bank = vector(state.places), vector(state.drains)
+    wide, drains = len(state.places), len(state.drains)
+    queue = state.ready.size // (size * wide)
     lanes = minimum(places, size - 1) * (ROW_FIELDS * wide)
     for column in range(size):
         if not some[column]:
             continue
-        most = state.columns[column, SENT] + state.ready.size // size
-        e, r = column * SOUTH_FIELDS * wide, column * banks * READER_FIELDS * wide
+        most = state.columns[column, SENT] + queue
+        e, r = column * SOUTH_FIELDS * wide, column * READER_FIELDS * drains
         while True:
             waiting = gather(east, lanes + (WAITING * wide + column))
             known = gather(east, lanes + (FILLED * wide + column)) - waiting
@@ -260,11 +306,8 @@ def _read(run, state, end, some, have, held):
             # What is added behind a row for which a walker waits is not known yet.
             limit = where(waiting > 0, minimum(limit, (drained + 1) * row_size), limit)
             _read_column(column, limit, known, end, run, state)
-            rows, words = completed, load(readers, r + B_WORD * wide, places)
-            for bank in range(banks):
-                at = r + bank * READER_FIELDS * wide
-                rows = minimum(rows, load(readers, at + B_ROW * wide, places))
-                words = minimum(words, load(readers, at + B_WORD * wide, places))
+            rows = least_repeated(load(readers, r + B_ROW * drains, bank), places)
+            rows = minimum(rows, completed)
             store(south, e + DRAINED * wide, rows)
             walkers = holds_in((rows > drained) & (waiting > 0))
             if walkers == 0:
@@ -274,6 +317,7 @@ def _read(run, state, end, some, have, held):
                 walkers &= walkers - 1
                 walk(lane, column, run, state)
         held[column] = any_of(waiting > 0)
+        words = least_repeated(load(readers, r + B_WORD * drains, bank) + bank, places)
         have[column] = smallest(where(places < size, words, most))
 
 
@@ -288,7 +332,8 @@ def _send(run, state, end, some, have, held):
     ready, gave_way = state.ready, state.gave_way
     pool_y, pool_x, out_words = run.pool_y, run.pool_x, run.out_words
     adds, operands = run.operand_words.size > 0, state.operands
-    window = ready.size // run.channels.size
+    places, wide = vector(state.places), len(state.places)
+    window = ready.size // (run.channels.size * wide)
     going = False
     for column in range(some.size):
         if not some[column]:
@@ -303,8 +348,8 @@ def _send(run, state, end, some, have, held):
         channel, x, row = columns[column, CHANNEL], columns[column, X], columns[column, ROW_NUMBER]
         tail = writers[column, W_TAIL]
         while sent < have[column]:
-            place = column * window + (sent & window - 1)
-            at = max(next_at, ready[place])
+            place = (column * window + (sent & window - 1)) * wide
+            at = max(next_at, largest(load(ready, place, places)))
             if channel < channels:  # others are dropped
                 at = max(at, free_at)
             if adds:
@@ -317,8 +362,7 @@ def _send(run, state, end, some, have, held):
                     break
             if at >= end:
                 break
-            gave_way[place] = at
-            ready[place] = 0
+            store(gave_way, place, spread(at, places))
             sent += 1
             next_at = at + 1
 

@@ -91,13 +91,13 @@ def walk(lane, column, run, state):
         at = max(fifos[u(slot)] + 1, now)
         count = np.int64(fifos[u(slot + COUNT)])
         if count == 0 and fifos[u(slot + MARK)] & COMPLETES:
-            complete = south[u(e + COMPLETED * wide)]
+            complete = np.int64(south[u(e + COMPLETED * wide)])
             row = u((column * rows + (complete & rows - 1)) * wide + lane)
             done[row] = at + FIRST_READ + below
             gone[row] = 0
             south[u(e + COMPLETED * wide)] = complete + 1
         elif count == 0:
-            oldest = south[u(e + OPENED * wide)] - run.ring_rows
+            oldest = np.int64(south[u(e + OPENED * wide)]) - run.ring_rows
             if oldest >= 0:
                 if oldest >= south[u(e + DRAINED * wide)]:
                     break

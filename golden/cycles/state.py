@@ -30,6 +30,7 @@ HEADERS = 512  # headers that have come; at least twice the segments of a lane
 QUEUED = 256  # words of a column that wait for the port
 LEFT = 256  # cycles for which the port's use is remembered
 FAR = 1 << 60
+NEVER = 1 << 30  # the same of a number of 32 bits
 LEAST_PLACES = 8  # of a vector
 
 # State of a lane: next entry; when the decoder, token maker, its stages and output moved last; its
@@ -57,9 +58,9 @@ OPENED, COMPLETED, DRAINED, BASE, KNOWN, TOKEN, ASKED, SOUTH_FIELDS = range(8)
 WHEN, START, COUNT, MARK, TOKEN_FIELDS = range(5)
 PADDING = 16
 
-# State of the readers of a column's bank, a number a lane: next word, its row, last read.
+# State of the readers of a column, a number for each bank and lane: next word less the bank's
+# number, its row, last read.
 B_WORD, B_ROW, B_LAST, READER_FIELDS = range(4)
-BANKS = 4  # of an element, at most
 
 # Of a lane's words and visits: when they came, when they were taken.
 WORD_HERE, WORD_TAKEN, VISIT_HERE, VISIT_TAKEN, HISTORY_FIELDS = range(5)
@@ -206,24 +207,26 @@ class State(NamedTuple):
         Of the rows of elements, shape (P * ROW_FIELDS * W,), int32.
     fifos
         The last tokens of each element by column and lane, shape (W * W * ring,), int32.
+    drains
+        The bank of each reader of a column, by bank and lane: R = banks * W of them.
     south
-        Of the columns of elements, shape (P * SOUTH_FIELDS * W,).
+        Of the columns of elements, shape (P * SOUTH_FIELDS * W,), int32.
     done, gone
         Of the last rows in each element: its first read, its last one, in the time of the southern
-        end of the column. Shape (P * rows * W,).
+        end of the column. Shape (P * rows * W,), int32.
     tokens, rows
         How many are kept, powers of two.
     ring
         Numbers of an element's tokens, and a few so that not all lie in the same cache set.
     readers
-        Of the banks of the drains, shape (P * banks * READER_FIELDS * W,).
+        Of the columns' readers, shape (P * READER_FIELDS * R,), int32.
     free
-        In which cycles no tap adds to each bank, a bit each, shape (P * BANKS * W,).
+        In which cycles no tap adds to each bank, a bit each: uint64, shape (P * R,).
     columns
         Shape (P, COLUMN_FIELDS).
     ready, gave_way
-        Of the next words of a column: when all elements have it; when the word before left its
-        place. Shape (P * words,).
+        Of the next words of a column: when each lane has it; when the word before left its place,
+        the same for all lanes. Shape (P * words * W,), int32.
     port
         Client served last; load in hand; end of the turn; words of the program; words in this turn.
     asks
@@ -247,6 +250,7 @@ class State(NamedTuple):
     places: tuple[int, ...]
     east: Any
     fifos: Any
+    drains: tuple[int, ...]
     south: Any
     done: Any
     gone: Any
@@ -299,13 +303,13 @@ def new_state(run: Run) -> State:
     writers[:, W_LAST] = -1
     writers[:, W_HEADERS] = np.where(run.channels > 0, run.out_headers.sum(), 0)
     places = tuple(range(max(size, LEAST_PLACES)))
-    readers = zeros(run.banks, READER_FIELDS, len(places))
-    readers[:, :, B_WORD] = np.arange(run.banks)[:, None]
-    readers[:, :, B_ROW] = (np.arange(run.banks) // run.row_size)[:, None]
-    readers[:, :, B_LAST] = -1
+    drains = tuple(bank for bank in range(run.banks) for _ in places)
+    readers = zeros(READER_FIELDS, len(drains))
+    readers[:, B_ROW] = np.array(drains) // run.row_size
+    readers[:, B_LAST] = -1
     clients = (4 if run.operand_words.size else 3) * size + 1
     south = zeros(SOUTH_FIELDS, len(places))
-    south[:, BASE] = -FAR
+    south[:, BASE] = -NEVER
     rows = _power(min(run.ring_rows, run.rows) + 2)
     tokens = _power(2 * run.fifo_depth + 3 * TURN)
     ring = tokens * TOKEN_FIELDS + PADDING
@@ -316,17 +320,18 @@ def new_state(run: Run) -> State:
         places=places,
         east=np.zeros(size * ROW_FIELDS * len(places), np.int32),
         fifos=np.zeros(len(places) ** 2 * ring, np.int32),
-        south=south.ravel(),
-        done=zeros(rows * len(places)).ravel(),
-        gone=zeros(rows * len(places)).ravel(),
+        drains=drains,
+        south=south.astype(np.int32).ravel(),
+        done=np.zeros(size * rows * len(places), np.int32),
+        gone=np.zeros(size * rows * len(places), np.int32),
         tokens=tokens,
         ring=ring,
         rows=rows,
-        readers=readers.ravel(),
-        free=np.zeros(size * BANKS * len(places), np.uint64),
+        readers=readers.astype(np.int32).ravel(),
+        free=np.zeros(size * len(drains), np.uint64),
         columns=zeros(COLUMN_FIELDS),
-        ready=zeros(QUEUE * run.banks).ravel(),
-        gave_way=zeros(QUEUE * run.banks).ravel() - 1,
+        ready=np.zeros(size * QUEUE * len(drains), np.int32),
+        gave_way=np.full(size * QUEUE * len(drains), -1, np.int32),
         port=np.zeros(5, np.int64),
         asks=np.full(len(places) * -(-clients // len(places)), FAR),
         granted=np.full(LEFT, -1),

@@ -11,6 +11,7 @@ beside one of 64. A comparison gives -1 where it holds, else 0.
 from __future__ import annotations
 
 import operator
+from functools import partial, reduce
 from typing import Any
 
 from llvmlite import ir
@@ -19,10 +20,11 @@ from numba.core import cgutils, types
 from numba.extending import models, overload, register_model
 
 __all__ = [
-    "all_bits", "any_of", "first_of", "gather", "gather_words", "holds_in", "largest", "load",
-    "load_rows", "low_bits", "lowest_place", "maximum", "minimum", "next_places", "put_rows",
-    "running_maximum", "shifted_down", "shifted_up", "smallest", "spread", "store",
-    "trailing_zeros", "unsigned_minimum", "vector", "where",
+    "all_bits", "any_of", "first_of", "gather", "gather_words", "holds_in", "largest",
+    "least_repeated", "load", "load_rows", "low_bits", "lowest_place", "maximum", "minimum",
+    "narrow", "next_places", "put_rows", "repeated", "running_maximum", "shifted_down",
+    "shifted_up", "smallest", "spread", "store", "trailing_zeros", "unsigned_minimum", "vector",
+    "where",
 ]  # fmt: skip
 
 intrinsic: Any = extending.intrinsic
@@ -163,9 +165,47 @@ def vector(_context, numbers):
 
 
 @intrinsic
+def narrow(_context, numbers):
+    """Return the lowest 32 bits of numbers of 64."""
+    made = Vector(numbers.size, 32)
+
+    def write(_context, builder, _signature, arguments):
+        return builder.trunc(arguments[0], made.llvm)
+
+    return made(numbers), write
+
+
+@intrinsic
+def repeated(_context, numbers, like):
+    """Return the numbers one time after another, as many as ``like`` has."""
+    made = Vector(like.size, numbers.bits)
+
+    def write(_context, builder, _signature, arguments):
+        again = _places(place % numbers.size for place in range(made.size))
+        return builder.shuffle_vector(arguments[0], arguments[0], again)
+
+    return made(numbers, like), write
+
+
+@intrinsic
+def least_repeated(_context, numbers, like):
+    """Return of repeated numbers the least in each place, as many places as ``like`` has."""
+    made = Vector(like.size, numbers.bits)
+
+    def write(_context, builder, _signature, arguments):
+        parts = [
+            builder.shuffle_vector(arguments[0], arguments[0], _places(range(k, k + made.size)))
+            for k in range(0, numbers.size, made.size)
+        ]
+        return reduce(partial(_least, builder), parts)
+
+    return made(numbers, like), write
+
+
+@intrinsic
 def spread(_context, value, like):
-    """Return a vector of 64 bits with a scalar in all places, as many as ``like`` has."""
-    made = Vector(like.size, 64)
+    """Return a vector with a scalar in all places, of the type of ``like``."""
+    made = like
 
     def write(_context, builder, signature, arguments):
         return _converted(builder, arguments[0], signature.args[0], made)
