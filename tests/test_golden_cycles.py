@@ -191,6 +191,21 @@ def test_additions_and_lookups_take_as_many_cycles_as_in_rtl(output_cycles: int)
 
 
 @pytest.mark.cocotb
+def test_a_copy_of_the_input_takes_as_many_cycles_as_in_rtl() -> None:
+    rng = np.random.default_rng(9)
+    first = convolution(rng, "input", 12, (12, 3, 1, 1, 0.4, 1))
+    add = Add(
+        name="add", inputs=(first.name, "input"), operand_scale=1, operand_shift=0,
+        scale=1, shift=20, rounding=Rounding.HALF_UP, clip=(0, 255),
+    )  # fmt: skip
+    network = CompressedNetwork(
+        name="copied", input_shape=(12, 16, 16), input_range=(0, 255), layers=(first, add)
+    )
+    inputs = rng.integers(0, 256, size=(2, 12, 16, 16)) * (rng.random((2, 12, 16, 16)) < 0.4)
+    check(network, inputs, Config(lanes=2), Skip.BOTH)
+
+
+@pytest.mark.cocotb
 def test_products_take_as_many_cycles_as_in_rtl() -> None:
     network, inputs = squeezed()
     check(network, inputs, Config(lanes=2), Skip.BOTH)

@@ -182,9 +182,24 @@ class _Values:
             return self._stored(address, mine.size, pitch)
         with self._lock:
             if name not in self._held:
-                held = stored_values(self._program.maps[name], self._program.inference.outputs)
+                held = stored_values(self._program.maps[name], self._values(name))
                 self._held[name] = (held != 0).view(np.uint8)
         return np.ascontiguousarray(self._held[name][:, mine].transpose(0, 2, 3, 1))
+
+    def _values(self, name: str) -> Mapping[str, Int64Array]:
+        """Return the values that a map may be made of: outputs of layers; of a copy, the input's.
+
+        Of the input only whether they are zero.
+        """
+        outputs, stored = self._program.inference.outputs, self._program.maps["input"]
+        if all(source != "input" for source, _ in self._program.maps[name].content):
+            return outputs
+        mask = np.zeros((self._program.inputs, *stored.shape), np.int64)
+        for address, (made, mine, pitch) in self._made.items():
+            if made == "input":
+                part = self._stored(address, mine.size, pitch)
+                mask[:, mine] = part.transpose(0, 3, 1, 2)
+        return {"input": mask, **outputs}
 
     def _stored(self, address: int, channels: int, pitch: int) -> ByteArray:
         """Read a mask of the inputs from the image."""
