@@ -255,13 +255,14 @@ def test_a_whole_lenet_takes_as_many_cycles_as_in_rtl() -> None:
 @pytest.mark.cocotb
 @pytest.mark.parametrize("name", ["lenet-5", "lenet-300-100"])
 @pytest.mark.parametrize("digit", [1, 2])
+@pytest.mark.parametrize("streamed", [True, False])
 def test_loads_and_runs_at_one_narrow_port_take_as_many_cycles_as_in_rtl(
-    name: str, digit: int
+    name: str, digit: int, streamed: bool
 ) -> None:
     network = resolve_network(name)
     digits, _ = mnist_digits(f"mnist:{digit}")
     inputs = digits.reshape(-1, *network.input_shape).astype(np.int64)
-    check(network, inputs, Config(lanes=8, port_bits=64), Skip.BOTH, streamed=True)
+    check(network, inputs, Config(lanes=8, port_bits=64), Skip.BOTH, streamed=streamed)
 
 
 def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,13 @@ class _Loads:
             assert end is not None, "all words are fetched"
         return end
 
+    def least_end(self) -> int:
+        """Return a cycle before which the last load that has started is not done."""
+        if not self.all:
+            return 0
+        end = self._ends[-1]
+        return self.starts[-1] + self.all[-1].cycles if end is None else end
+
     def _fetch(self, until: int) -> None:
         """Let the load go on without a run, beside the program."""
         asked = [ask for ask in self._program.asked if ask >= self._fetchers.at]
@@ -215,6 +222,52 @@ class _Loads:
         return LoadsAfter(times, shifted(fetchers.state, -start), until - start)
 
 
+def _loads_behind(
+    steps: Sequence[LoadStep | RunStep],
+    program: _Program,
+    loads: _Loads,
+    *,
+    now: int,
+    start: int,
+    seen: int,
+    finished: int,
+    known: int,
+) -> list[tuple[Load, int, int]]:
+    """Return the loads that may start while a run goes on: see :meth:`_Loads.share`.
+
+    Parameters
+    ----------
+    steps, program
+        Behind the run; ``program`` reads their words.
+    loads
+        Those that have started.
+    now, start
+        When the run's record has been read, and the run starts.
+    seen, finished
+        Loads before ``steps``; runs that are finished.
+    known
+        Cycles after which the sequencer knows that a load may begin.
+    """
+    follow: list[tuple[Load, int, int]] = []
+    begin, runs, done = now, 0, loads.least_end()
+    for step in steps:
+        if isinstance(step, RunStep):
+            runs += 1
+            begin = program.read(step.words, max(begin, start))
+            continue
+        if runs > 1 or step.needs > finished:
+            break
+        # Its record is read when the load before it is done; some have been.
+        started = seen < len(loads.all)
+        begin = program.read(step.words, known + (begin if started else max(begin, done)))
+        program.begin_load(begin, step.load)
+        if not started:
+            done = begin + step.load.cycles
+            follow.append((step.load, begin, known + step.words))
+        seen += 1
+    return follow
+
+
 def sequence(
     steps: Sequence[LoadStep | RunStep], config: Config, *, latency: int = 4
 ) -> ProgramCycles:
@@ -273,21 +326,11 @@ def sequence(
 
         # Loads under way, and those that may start while this runs.
         start = dispatch + starts
-        follow: list[tuple[Load, int, int]] = []
-        begin, ahead, runs, seen = now, program.copy(), 0, load_count
-        for after in steps[number + 1 :]:
-            if isinstance(after, RunStep):
-                runs += 1
-                begin = ahead.read(after.words, max(begin, start))
-                continue
-            if runs > 1 or after.needs > len(run_ends):
-                break
-            read = ahead.read(after.words, begin + load_known)
-            ahead.begin_load(read, after.load)
-            if seen >= len(loads.all):
-                follow.append((after.load, read, load_known + after.words))
-            begin = read
-            seen += 1
+        ahead = program.copy()
+        follow = _loads_behind(
+            steps[number + 1 :], ahead, loads, now=now, start=start, seen=load_count,
+            finished=len(run_ends), known=load_known,
+        )  # fmt: skip
         shared = loads.share(start, follow, ahead.asked[len(program.asked) :])
         result = step.predict(starts, shared)
         passes.append(result)
