@@ -18,7 +18,7 @@ def print_rows(title: str, rows: Sequence[Row], modes: Sequence[str]) -> None:
     table = [
         (
             row.name,
-            *(f"{row.cycles[mode]:,}" for mode in modes),
+            *(f"{row.cycles[mode]:,}" if mode in row.cycles else "-" for mode in modes),
             _model_error(row, modes),
             f"{row.bound:,}",
             f"{row.bound / row.best:.2f}",

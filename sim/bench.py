@@ -5,6 +5,7 @@ Every figure of ours is of a run whose values and counters equalled golden's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -37,6 +38,7 @@ SIGMA_MULTIPLIERS = 64
 MEMORY_LATENCY = 32  # of the peers' memory
 NARROW_PORT, WIDE_PORT = 64, 256
 EIE_MULTIPLIERS = 64
+MOST_DENSE = 1 << 26  # weights; compiling more of them, zeros included, takes 25 GB
 SHORT_ROW = 4
 LENETS = ("lenet-300-100", "lenet-5")
 
@@ -76,6 +78,8 @@ class Case:
         What others need, by their name.
     quick
         Part of the short selection.
+    modes
+        In which it is run.
     """
 
     group: str
@@ -87,6 +91,7 @@ class Case:
     latency: int = 4
     published: Mapping[str, Published] = field(default_factory=dict)
     quick: bool = False
+    modes: tuple[Skip, ...] = tuple(Skip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +256,7 @@ def _eie(lanes: int, seed: int) -> Iterator[Case]:
         channel_depth=1 << 11,
     )
     for layer in EIE_LAYERS:
+        dense = math.prod(layer.shape.weight_shape)
         yield Case(
             group="eie",
             name=layer.shape.name,
@@ -258,6 +264,7 @@ def _eie(lanes: int, seed: int) -> Iterator[Case]:
             config=config,
             published={"eie": Published(layer.cycles, EIE_MULTIPLIERS)},
             quick=layer.shape.name == "NT-We",
+            modes=tuple(Skip) if dense <= MOST_DENSE else (Skip.WEIGHTS, Skip.BOTH),
         )
 
 

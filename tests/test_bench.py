@@ -91,6 +91,15 @@ def test_losing_cases_are_those_of_a_ratio_below_one() -> None:
     }
 
 
+def test_layers_too_large_for_dense_weights_are_run_in_the_other_modes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fewer = {case.name: case.modes for case in cases(8) if case.modes != tuple(Skip)}
+    assert fewer == {"VGG-6": (Skip.WEIGHTS, Skip.BOTH)}
+    print_rows("eie", [row_of(both=46_000)], ["none", "both"])
+    assert ["-", "46,000"] in [line.split()[2:4] for line in capsys.readouterr().out.splitlines()]
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_tables_fit_the_terminal_and_mark_what_is_lost(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
