@@ -69,6 +69,9 @@ _CELLS = {
     "dsp": ("MULT18X18D",),
 }
 
+# Yosys and nextpnr name what has no name after what it belongs to.
+_MADE_FROM = re.compile("_(?:LUT4|CCU2C|PFUMX|L6MUX21|TRELLIS_FF|TRELLIS_DPR16X4)_|[$]CCU2_")
+
 # Run with a file of commands; leaving by _exit avoids a double free at exit.
 _YOSYS = """
 import os, sys
@@ -373,16 +376,15 @@ def parse_report(text: str, seed: int, seconds: float) -> Placement:
         fmax=float(clock["achieved"]),
         target=float(clock["constraint"]),
         use={name: pair for name, pair in use.items() if pair[0]},
-        path=[_step(step) for step in steps],
+        path=[_step(step) for step in steps if step["delay"] > 0],
         seconds=seconds,
     )
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    """A step of a path: delay, what, the net or cell."""
-    end = step["to"]
-    name = step.get("net") if step["type"] == "routing" else end["cell"]
-    return f"{step['delay']:6.2f} ns {step['type']:9} {name}"
+    """A step of a path: delay, what, the net or cell, without the cells that it was made from."""
+    name = step["net"] if step["type"] == "routing" else step["to"]["cell"]
+    return f"{step['delay']:6.2f} ns {step['type']:9} {_MADE_FROM.split(name)[0]}"
 
 
 def _keep(folder: Path, files: list[Path]) -> None:
