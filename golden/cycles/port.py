@@ -64,6 +64,17 @@ __all__ = ["share_port"]
 
 
 @compiled
+def _place(lane, now, lanes, history):
+    """Return when a word has a place: that of one that was taken, or of a header; FAR: not yet."""
+    oldest = lanes[lane, R_ASKED] + lanes[lane, R_STALE] - WORDS
+    if oldest < 0:
+        return now
+    if oldest >= lanes[lane, FREED]:
+        return FAR
+    return max(now, history[lane, oldest % KEPT, WORD_TAKEN] + 1)
+
+
+@compiled
 def _next_read(lane, segments, visit_words, first_visit, height, lanes, history, headers):
     """Return when a lane's row reader asks for its next word; FAR if the decoder decides that.
 
@@ -77,14 +88,8 @@ def _next_read(lane, segments, visit_words, first_visit, height, lanes, history,
             words = visit_words[first_visit[lane] + lanes[lane, R_BURST]]
             lanes[lane, R_LEFT] = 2 * words + 1
         elif count == 1 or (lanes[lane, R_PHASE] == 2 and lanes[lane, R_LEFT] > 0):
-            # A place must be free: of a word that was taken, or of a header.
-            oldest = lanes[lane, R_ASKED] + lanes[lane, R_STALE] - WORDS
             lanes[lane, R_TIME] = now
-            if oldest < 0:
-                return now
-            if oldest >= lanes[lane, FREED]:
-                return FAR
-            return max(now, history[lane, oldest % KEPT, WORD_TAKEN] + 1)
+            return _place(lane, now, lanes, history)
         elif lanes[lane, R_PHASE] == 0:
             burst = lanes[lane, R_BURST] % (count * (height + 1))
             if burst >= count:
@@ -117,7 +122,9 @@ def _next_read(lane, segments, visit_words, first_visit, height, lanes, history,
             lanes[lane, R_PHASE] = 0
             lanes[lane, R_BURST] += 1
     lanes[lane, R_TIME] = now
-    return FAR
+    # Beyond the last input's end, too, until its last word has come.
+    ask = _place(lane, now, lanes, history) if count == 1 else FAR
+    return ask if ask < lanes[lane, R_END] else FAR
 
 
 @compiled
