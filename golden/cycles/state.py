@@ -332,7 +332,7 @@ def new_state(run: Run) -> State:
         columns=zeros(COLUMN_FIELDS),
         ready=np.zeros(size * QUEUE * len(drains), np.int32),
         gave_way=np.full(size * QUEUE * len(drains), -1, np.int32),
-        port=np.zeros(5, np.int64),
+        port=np.array([-1, 0, 0, 0, 0]),  # the first lane is next: others had it before
         asks=np.full(len(places) * -(-clients // len(places)), FAR),
         granted=np.full(LEFT, -1),
         fetchers=zeros(FETCHER_FIELDS),
