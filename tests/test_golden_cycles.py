@@ -19,6 +19,7 @@ from thresher.golden.cycles.shapes import SHAPES, Shape
 from thresher.golden.descriptors import Rounding
 from thresher.golden.errors import ThresherError
 from thresher.golden.network import Add, CompressedNetwork, Convolution, Lookup, MaxPool, Multiply
+from thresher.golden.random_network import random_inputs, random_network
 from thresher.sim.machine import run_machine
 
 LAYER, NETWORK = 0.03, 0.01
@@ -263,6 +264,19 @@ def test_loads_and_runs_at_one_narrow_port_take_as_many_cycles_as_in_rtl(
     digits, _ = mnist_digits(f"mnist:{digit}")
     inputs = digits.reshape(-1, *network.input_shape).astype(np.int64)
     check(network, inputs, Config(lanes=8, port_bits=64), Skip.BOTH, streamed=streamed)
+
+
+@pytest.mark.slow
+@pytest.mark.cocotb
+@pytest.mark.parametrize(("seed", "channels", "size"), [(507, 24, 10), (509, 8, 12), (513, 24, 16)])
+@pytest.mark.parametrize("latency", [4, 32])
+def test_short_programs_at_one_narrow_port_take_as_many_cycles_as_in_rtl(
+    seed: int, channels: int, size: int, latency: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, channels=channels, size=size)
+    inputs = random_inputs(rng, network, 1)
+    check(network, inputs, Config(lanes=8, port_bits=64), Skip.BOTH, latency)
 
 
 def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,14 @@ import numpy as np
 
 from thresher.golden.cycles.compiled import compiled, inlined
 from thresher.golden.cycles.fetch import begin_load, load_end, serve
-from thresher.golden.cycles.latencies import TO_PORT, TO_WORD, VISITS, WORDS
+from thresher.golden.cycles.latencies import (
+    PROGRAM_AHEAD,
+    TAKEN,
+    TO_PORT,
+    TO_WORD,
+    VISITS,
+    WORDS,
+)
 from thresher.golden.cycles.state import (
     FAR,
     FREE_AT,
@@ -183,6 +190,39 @@ def _next_operand(column, run, operands):
 
 
 @compiled
+def _next_of_program(run, port, words, load_times):
+    """Return when the program's next word is asked for; FAR if there is none.
+
+    Not before the one before it had the port, nor before its place is free. The words of a load's
+    record leave theirs when the load before is done.
+    """
+    word = port[3]
+    if word >= run.program.size:
+        return FAR
+    ask = int(run.program[word])
+    if word:
+        ask = max(ask, words[word - 1, 0] + 1)
+    if word >= PROGRAM_AHEAD:
+        ask = max(ask, words[word - PROGRAM_AHEAD, 1] + TAKEN)
+    for number in range(max(1, port[1]), min(port[1] + 2, run.load_begins.shape[0])):
+        behind = word - PROGRAM_AHEAD - run.load_begins[number, 2]
+        if behind >= 0:
+            ask = max(ask, min(FAR, load_times[number - 1, 1] + behind + TAKEN))
+    return ask
+
+
+@compiled
+def _read_program(at, run, port, words):
+    """Grant the program's next word the port in cycle ``at``; it is taken behind the one before."""
+    word = port[3]
+    words[word, 0] = at
+    words[word, 1] = at + TO_PORT + run.latency + TO_WORD
+    if word:
+        words[word, 1] = max(words[word, 1], words[word - 1, 1] + 1)
+    port[3] += 1
+
+
+@compiled
 def _charge(column, at, queue, writers, columns):
     """Let a column stand still while the word behind the one that the encoder offers has no place.
 
@@ -222,7 +262,11 @@ def _go_on_loading(run, state, end):
     while port[1] < run.load_begins.shape[0]:
         load = port[1]
         if times[load, 0] == FAR:
-            start = run.load_begins[load, 0]
+            start, record = run.load_begins[load, 0], run.load_begins[load, 3]
+            if port[3] < record:
+                break
+            if record > 0:
+                start = max(start, state.program[record - 1, 1] + 1)
             if load:
                 start = max(start, times[load - 1, 1] + run.load_begins[load, 1])
             if start >= end:
@@ -276,11 +320,11 @@ def share_port(run, state, begin, end):
     height, latency = run.height, run.latency
     size = segments.size
     adds = run.operand_words.size > 0
-    first_operand, program = 2 * size + 1, run.program
+    first_operand = 2 * size + 1
     first_writer = first_operand + (size if adds else 0)
     wide, places = len(state.places), vector(state.places)
     port[2] = end
-    asks[2 * size] = program[port[3]] if port[3] < program.size else FAR
+    asks[2 * size] = _next_of_program(run, port, state.program, state.load_times)
     if port[1] < run.load_begins.shape[0]:
         _go_on_loading(run, state, end)
     for k in range(size):
@@ -315,8 +359,8 @@ def share_port(run, state, begin, end):
                 )  # fmt: skip
                 asks[client] = fetchers[column, L_ASK]
             elif client == 2 * size:
-                port[3] += 1
-                asks[client] = program[port[3]] if port[3] < program.size else FAR
+                _read_program(at, run, port, state.program)
+                asks[client] = _next_of_program(run, port, state.program, state.load_times)
             elif client < first_writer:
                 column = client - first_operand
                 asked = state.operands[column, O_ASKED]

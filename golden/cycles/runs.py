@@ -72,16 +72,16 @@ class PortLoads(NamedTuple):
     loads
         The loads.
     begins
-        Of each: when its record can have been read, and the cycles for which it is read, behind the
-        load before.
+        Of each: when its record can have been read; the cycles for which it is read, behind the
+        load before; words of the program before it and up to its end.
     state
         Of the fetchers, if the first load is under way: bytes, else None.
     program
-        When words of the program are asked for.
+        When words of the program are asked for if none waits for the port.
     """
 
     loads: tuple[Load, ...] = ()
-    begins: tuple[tuple[int, int], ...] = ()
+    begins: tuple[tuple[int, int, int, int], ...] = ()
     state: bytes | None = None
     program: tuple[int, ...] = ()
 
@@ -98,11 +98,14 @@ class LoadsAfter:
         Of the fetchers.
     at
         The cycle up to which they have gone.
+    program
+        When the program's words got the port.
     """
 
     times: list[tuple[int, int | None]]
     state: Int64Array
     at: int
+    program: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -412,7 +415,7 @@ def predict_run(  # noqa: PLR0917
         needs=_joined([load.needs for load in shared.loads]),
         load_starts=_load_starts(shared.loads, size),
         load_cycles=np.array([load.each for load in shared.loads], np.int64).reshape(-1, size),
-        load_begins=np.array(shared.begins, np.int64).reshape(-1, 2),
+        load_begins=np.array(shared.begins, np.int64).reshape(-1, 4),
         chunks=config.port_bits // (CHUNK if config.pair_cycles == 1 else COMPACT_CHUNK),
         compact=config.pair_cycles > 1,
         fetch_latency=latency + (LINKED_READ - 1) * linked,
@@ -470,4 +473,5 @@ def _loads_after(run: Run, state: State, loads: Sequence[Load]) -> LoadsAfter:
     fetchers = state.fetchers.copy()
     if times:
         fetchers[:, L_CHUNK] -= run.load_starts[len(times) - 1, 0]
-    return LoadsAfter(times, fetchers, int(state.port[2]))
+    granted: list[int] = state.program[: state.port[3], 0].tolist()
+    return LoadsAfter(times, fetchers, int(state.port[2]), granted)

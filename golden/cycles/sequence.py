@@ -75,14 +75,19 @@ class ProgramCycles:
 
 
 class _Program:
-    """The program's words: read sixteen ahead, in turn with a load's first words."""
+    """The program's words: read sixteen ahead, in turn with a load's first words.
+
+    They are asked for whether a record takes them or not, beyond the program's end, too. Beside a
+    run the port is shared there, see :meth:`go_on`.
+    """
 
     def __init__(self, config: Config, latency: int) -> None:
         self._per_word = config.port_bits // 64
         self._lanes = config.lanes
         self._way = TO_PORT + latency + TO_WORD + LINKED_READ * config.registered_links
         self._at = 0  # descriptor words taken
-        self._here = 0  # when the memory word in hand came
+        self._comes: list[int] = []  # when each memory word that is asked for and not taken comes
+        self._granted: list[int] = []  # when the words to be asked for next got the port
         self._asks = FIRST_ASK  # when the next one can be asked for
         self._left: list[int] = []  # when each memory word had been taken
         self.asked: list[int] = []  # when each is asked for, until someone grants it
@@ -93,27 +98,64 @@ class _Program:
         self._busy = (start + FIRST_REQUEST, start + FIRST_REQUEST + load.burst)
 
     def copy(self) -> _Program:
-        """Return the same, to go on from here more than once."""
+        """Return the same, to go on from here more than once, with the port for itself."""
         other = copy(self)
+        other._comes, other._granted = list(self._comes), list(self._granted)
         other._left = self._left[-PROGRAM_AHEAD:]
+        other._busy = (0, 0)
         other.asked = list(self.asked)
         return other
+
+    def _ask(self) -> None:
+        """Ask for the next memory word, when there is a place for it."""
+        left = PROGRAM_AHEAD - len(self._comes)  # words ago its place was another one's
+        if len(self._left) >= left:
+            self._asks = max(self._asks, self._left[-left] + TAKEN)
+        if self._granted:
+            served = self._granted.pop(0)
+        else:
+            self.asked.append(self._asks)
+            first, end = self._busy
+            served = self._asks + (self._lanes if first <= self._asks < end else 0)
+        self._asks = served + 1
+        self._comes.append(served + self._way)
+
+    def ask_ahead(self) -> None:
+        """Ask for all memory words for which there is a place."""
+        while len(self._comes) < PROGRAM_AHEAD:
+            self._ask()
+
+    @property
+    def words_asked(self) -> int:
+        """Memory words that are asked for."""
+        return self._at // self._per_word + len(self._comes)
+
+    @property
+    def words_begun(self) -> int:
+        """Memory words of which a part is taken."""
+        return -(-self._at // self._per_word)
+
+    def go_on(self, asked: Sequence[int], granted: Sequence[int]) -> None:
+        """Take over when a run ``granted`` the port to words.
+
+        The first of these is the first one that was ``asked`` for after its start, as it was
+        expected here; the others follow.
+        """
+        if asked:
+            self._asks = asked[0]
+            del self._comes[-len(asked) :]
+        self._granted += granted
 
     def read(self, words: int, begin: int) -> int:
         """Take words from cycle ``begin`` on, one a cycle; return the cycle after the last."""
         now = begin
         for _ in range(words):
-            if self._at % self._per_word == 0:
-                if len(self._left) >= PROGRAM_AHEAD:
-                    self._asks = max(self._asks, self._left[-PROGRAM_AHEAD] + TAKEN)
-                self.asked.append(self._asks)
-                first, end = self._busy
-                served = self._asks + (self._lanes if first <= self._asks < end else 0)
-                self._asks = served + 1
-                self._here = served + self._way
-            now = max(now, self._here) + 1
+            if not self._comes:
+                self._ask()
+            now = max(now, self._comes[0]) + 1
             self._at += 1
             if self._at % self._per_word == 0:
+                self._comes.pop(0)
                 self._left.append(now - 1)
         return now
 
@@ -159,6 +201,7 @@ class _Loads:
 
     def _fetch(self, until: int) -> None:
         """Let the load go on without a run, beside the program."""
+        self._program.ask_ahead()
         asked = [ask for ask in self._program.asked if ask >= self._fetchers.at]
         self._fetchers.fetch(until, np.array(asked, np.int64))
 
@@ -167,26 +210,31 @@ class _Loads:
         self._ends[-1] = None if end is None else end + self._rest
 
     def share(
-        self, start: int, follow: Sequence[tuple[Load, int, int]], asked: Sequence[int]
+        self, start: int, follow: Sequence[tuple[Load, int, int, int, int]], ahead: _Program
     ) -> PortLoads:
         """Return what shares the port of a run that starts at ``start``.
 
-        ``follow`` are loads behind its record: when theirs can have been read, its words. The
-        program's words are ``asked`` for.
+        ``follow`` are loads behind its record: when theirs can have been read, its words, and
+        memory words before it and up to its end. ``ahead`` is the program, read on beside the run.
         """
         if self.all and self._ends[-1] is None:
             self._fetch(start)
             self._note()
-        self._program.asked.clear()
-        program = tuple(max(0, ask - start) for ask in asked)
+        program = tuple(ask - start for ask in ahead.asked if ask >= start)
+        before = ahead.words_asked - len(program)
         loads = [load for load, *_ in follow]
-        begins = [(read - start, words) for _, read, words in follow]
+        begins = [
+            (read - start, words, first - before, end - before)
+            for _, read, words, first, end in follow
+        ]
         if not (self.all and self._ends[-1] is None):
             last = self.end(len(self.all)) - start
-            begins = [(max(read, last + words), words) for read, words in begins]
+            begins = [
+                (max(read, last + words), words, first, end) for read, words, first, end in begins
+            ]
             return PortLoads(tuple(loads), tuple(begins), None, program)
         state = shifted(self._fetchers.state, -start)
-        return PortLoads((self.all[-1], *loads), ((0, 0), *begins), state.tobytes(), program)
+        return PortLoads((self.all[-1], *loads), ((0, 0, 0, 0), *begins), state.tobytes(), program)
 
     def go_on(self, start: int, shared: PortLoads, after: LoadsAfter | None, until: int) -> None:
         """Take over what became of a run's loads, or let them go on alone ``until`` its end."""
@@ -206,7 +254,7 @@ class _Loads:
         fetchers = self._fetchers
         times: list[tuple[int, int | None]] = []
         end: int | None = 0
-        for number, (load, (ready, words)) in enumerate(
+        for number, (load, (ready, words, *_)) in enumerate(
             zip(shared.loads, shared.begins, strict=True)
         ):
             begin = 0
@@ -232,7 +280,7 @@ def _loads_behind(
     seen: int,
     finished: int,
     known: int,
-) -> list[tuple[Load, int, int]]:
+) -> list[tuple[Load, int, int, int, int]]:
     """Return the loads that may start while a run goes on: see :meth:`_Loads.share`.
 
     Parameters
@@ -248,22 +296,24 @@ def _loads_behind(
     known
         Cycles after which the sequencer knows that a load may begin.
     """
-    follow: list[tuple[Load, int, int]] = []
-    begin, runs, done = now, 0, loads.least_end()
+    follow: list[tuple[Load, int, int, int, int]] = []
+    begin, known_run, done = now, False, loads.least_end()
     for step in steps:
         if isinstance(step, RunStep):
-            runs += 1
+            if known_run:  # its record is read when that one has started
+                break
+            known_run = True
             begin = program.read(step.words, max(begin, start))
             continue
-        if runs > 1 or step.needs > finished:
+        if step.needs > finished:
             break
         # Its record is read when the load before it is done; some have been.
         started = seen < len(loads.all)
+        first = program.words_begun
         begin = program.read(step.words, known + (begin if started else max(begin, done)))
-        program.begin_load(begin, step.load)
         if not started:
             done = begin + step.load.cycles
-            follow.append((step.load, begin, known + step.words))
+            follow.append((step.load, begin, known + step.words, first, program.words_begun))
         seen += 1
     return follow
 
@@ -326,16 +376,22 @@ def sequence(
 
         # Loads under way, and those that may start while this runs.
         start = dispatch + starts
+        program.ask_ahead()
         ahead = program.copy()
         follow = _loads_behind(
             steps[number + 1 :], ahead, loads, now=now, start=start, seen=load_count,
             finished=len(run_ends), known=load_known,
         )  # fmt: skip
-        shared = loads.share(start, follow, ahead.asked[len(program.asked) :])
+        ahead.ask_ahead()
+        shared = loads.share(start, follow, ahead)
+        asked = [ask for ask in program.asked if ask >= start]
+        program.asked.clear()
         result = step.predict(starts, shared)
         passes.append(result)
         run_free = dispatch + result.cycles
         loads.go_on(start, shared, result.loads, run_free)
+        if result.loads is not None:
+            program.go_on(asked, [start + at for at in result.loads.program])
         run_ends.append(run_free)
     end = max(now, loads.end(load_count), run_free)
     return ProgramCycles(end + counter_words(config.port_bits) + DONE, passes, waits)

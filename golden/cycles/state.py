@@ -135,8 +135,9 @@ class Run(NamedTuple):
         Loads that may share the port: the cycle in which each chunk is needed; first chunk of each
         load's columns, shape (loads, P + 1); cycles of these, shape (loads, P).
     load_begins
-        When each load's record can have been read, and the cycles for which it is read behind the
-        load before, shape (loads, 2). The first one is under way if it has started.
+        When each load's record can have been read; the cycles for which it is read behind the load
+        before; words of the program before it and up to its end: shape (loads, 4). The first one is
+        under way if it has started.
     chunks, compact
         Chunks of a word; whether the loaders are compact.
     fetch_latency, load_rest
@@ -234,6 +235,8 @@ class State(NamedTuple):
         operands if something is added, writers; and more that a vector reaches, who never do.
     granted
         Cycles in which the port was taken, the last LEFT.
+    program
+        When each word of the program got the port, and is taken: shape (words, 2).
     fetchers, load_times
         Shape (P, FETCHER_FIELDS); when each load starts and ends, FAR: not yet, shape (loads, 2).
     operands
@@ -265,6 +268,7 @@ class State(NamedTuple):
     port: Any
     asks: Any
     granted: Any
+    program: Any
     fetchers: Any
     load_times: Any
     operands: Any
@@ -335,6 +339,7 @@ def new_state(run: Run) -> State:
         port=np.array([-1, 0, 0, 0, 0]),  # the first lane is next: others had it before
         asks=np.full(len(places) * -(-clients // len(places)), FAR),
         granted=np.full(LEFT, -1),
+        program=np.zeros((run.program.size, 2), np.int64),
         fetchers=zeros(FETCHER_FIELDS),
         load_times=np.full((len(run.load_begins), 2), FAR),
         operands=operands,
