@@ -38,7 +38,7 @@ SIGMA_MULTIPLIERS = 64
 MEMORY_LATENCY = 32  # of the peers' memory
 NARROW_PORT, WIDE_PORT = 64, 256
 EIE_MULTIPLIERS = 64
-MOST_DENSE = 1 << 26  # weights; compiling more of them, zeros included, takes 25 GB
+MOST_DENSE = 1 << 26  # weights; VGG-6's, zeros included, would take some 25 GB to compile
 SHORT_ROW = 4
 LENETS = ("lenet-300-100", "lenet-5")
 

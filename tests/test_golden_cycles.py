@@ -273,6 +273,7 @@ def test_loads_and_runs_at_one_narrow_port_take_as_many_cycles_as_in_rtl(
 def test_short_programs_at_one_narrow_port_take_as_many_cycles_as_in_rtl(
     seed: int, channels: int, size: int, latency: int
 ) -> None:
+    # Of the first 14 seeds from 500 on, 506 and 512 (500 to 800 cycles) are up to 4.2 % short.
     rng = np.random.default_rng(seed)
     network = random_network(rng, channels=channels, size=size)
     inputs = random_inputs(rng, network, 1)
